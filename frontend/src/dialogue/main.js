@@ -1,0 +1,22 @@
+/** The widget: anywidget calls `render`, which returns its cleanup. */
+import { h } from "../view/dom.js";
+import { DialogueView } from "./panel.js";
+
+/**
+ * Draw the dialogue of a widget model below `el`.
+ * @param {{model: object, el: HTMLElement}} context
+ * @returns {() => void}
+ */
+function render({ model, el }) {
+  try {
+    const view = new DialogueView(model, el);
+    return () => view.close();
+  } catch (error) {
+    el.append(
+      h("pre", { role: "alert", class: "wb-crash" }, `The dialogue could not be drawn: ${error?.stack ?? error}`),
+    );
+    return () => {};
+  }
+}
+
+export default { render };

@@ -1,0 +1,1 @@
+"""Tests of the front end: its modules in node, its bundle, and what it draws in Chromium."""

@@ -1,0 +1,332 @@
+"""What a person does in the chat, by the names of its controls, and what the kernel is sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.frontend.conftest import Scene
+
+pytestmark = pytest.mark.browser
+
+
+def sent(page: Page, kind: str, *, count: int = 1) -> list[dict[str, Any]]:
+    """Return the messages of one kind the kernel was sent, without the name of the view.
+
+    Waits for `count` of them first.
+    """
+    script = "window.kernel.sent.filter((message) => message.t === kind)"
+    page.wait_for_function(f"([kind, count]) => {script}.length >= count", arg=[kind, count])
+    return [
+        {key: value for key, value in message.items() if key not in ("t", "view")}
+        for message in page.evaluate(f"kind => {script}", kind)
+    ]
+
+
+def unsent(page: Page, kind: str) -> bool:
+    """Return whether the kernel was sent no message of a kind."""
+    return [] == sent(page, kind, count=0)
+
+
+def resting(page: Page) -> float:
+    """Return where the messages are scrolled to, once nothing moves them for ten frames."""
+    return float(
+        page.evaluate(
+            """async () => {
+              const log = document.querySelector(".wb-log");
+              const place = () => `${log.scrollTop} ${log.scrollHeight}`;
+              for (let calm = 0, was = place(); calm < 10; ) {
+                await new Promise(requestAnimationFrame);
+                calm = place() === was ? calm + 1 : 0;
+                was = place();
+              }
+              return log.scrollTop;
+            }"""
+        )
+    )
+
+
+def test_question_shows_at_once(scene: Scene) -> None:
+    """A question is in the page, muted, before the kernel has said a word."""
+    page = scene.show()
+    page.get_by_label("Message", exact=True).fill("Why?")
+    page.keyboard.press("Enter")
+    expect(page.locator(".wb-pending")).to_have_text("Why?")
+    expect(page.get_by_label("Message", exact=True)).to_have_value("")
+    page.evaluate("window.kernel.begin('Why?')")
+    expect(page.locator(".wb-pending")).to_be_hidden()
+    assert [{"text": "Why?"}] == sent(page, "send")
+
+
+def test_a_refused_question_comes_back(scene: Scene) -> None:
+    """When the kernel refuses a question its text is in the composer again, with the reason."""
+    page = scene.show()
+    page.get_by_label("Message", exact=True).fill("Why?")
+    page.keyboard.press("Enter")
+    page.evaluate(
+        "window.kernel.emit({t: 'notice', level: 'error', text: 'No server.', hint: 'x'})"
+    )
+    expect(page.get_by_label("Message", exact=True)).to_have_value("Why?")
+    expect(page.get_by_role("alert").first).to_contain_text("No server.")
+
+
+def test_example_needs_one_click_and_enter(scene: Scene) -> None:
+    """An example is asked with one click and one Enter."""
+    page = scene.show()
+    page.get_by_label("Ask: What is 7 plus 8?").click()
+    page.keyboard.press("Enter")
+    assert [{"text": "What is 7 plus 8?"}] == sent(page, "send")
+
+
+def test_shift_enter_is_a_new_line(scene: Scene) -> None:
+    """Shift+Enter breaks the line and sends nothing; the field grows."""
+    page = scene.show()
+    area = page.get_by_label("Message", exact=True)
+    low = area.bounding_box()["height"]
+    area.type("a")
+    page.keyboard.press("Shift+Enter")
+    page.keyboard.press("Shift+Enter")
+    expect(area).to_have_value("a\n\n")
+    assert area.bounding_box()["height"] > low
+    assert unsent(page, "send")
+
+
+@pytest.mark.parametrize("way", ["button", "key"])
+def test_stop_is_seen_at_once(scene: Scene, way: str) -> None:
+    """Stop is sent once, and the view says so before the kernel does."""
+    page = scene.show("streaming")
+    if way == "button":
+        page.get_by_label("Stop answer").click()
+    else:
+        page.get_by_label("Message", exact=True).focus()
+        page.keyboard.press("Escape")
+        page.keyboard.press("Escape")
+    expect(page.get_by_label("Stopping")).to_be_disabled()
+    expect(page.locator(".wb-phase:visible")).to_contain_text("Stopping")
+    assert [{}] == sent(page, "stop")
+    page.evaluate("window.kernel.end(window.kernel.state.turns.at(-1), {reason: 'cancelled'})")
+    expect(page.get_by_label("Send message")).to_be_visible()
+    expect(page.locator(".wb-answer").last).to_contain_text("Stopped.")
+
+
+def test_edit_in_place(scene: Scene) -> None:
+    """Up in the empty composer edits the last question; Enter sends it with its name."""
+    page = scene.show("rich")
+    page.get_by_label("Message", exact=True).focus()
+    page.keyboard.press("ArrowUp")
+    page.get_by_label("Edit message text").fill("Explain it again.")
+    page.keyboard.press("Enter")
+    assert [{"mid": "u1", "text": "Explain it again."}] == sent(page, "edit")
+
+
+def test_keys_on_a_message(scene: Scene) -> None:
+    """Alt+Up goes to messages; `r` asks again, `e` edits, and Lab hears nothing of it."""
+    page = scene.show("rich")
+    page.evaluate("window.heard = 0; document.addEventListener('keydown', () => window.heard++)")
+    page.get_by_label("Message", exact=True).focus()
+    page.keyboard.press("Alt+ArrowUp")
+    page.keyboard.press("r")
+    assert [{"mid": "a1"}] == sent(page, "regen")
+    page.keyboard.press("Alt+ArrowUp")
+    page.keyboard.press("e")
+    expect(page.get_by_label("Edit message text")).to_be_visible()
+    assert page.evaluate("window.heard") == 0
+
+
+def test_versions(scene: Scene) -> None:
+    """The arrows go to the versions the kernel named."""
+    page = scene.show("rich")
+    answer = page.locator(".wb-answer")
+    answer.get_by_label("Next version").click()
+    answer.get_by_label("Previous version").click()
+    assert [{"mid": "y"}, {"mid": "x"}] == sent(page, "goto", count=2)
+    expect(page.locator(".wb-count:visible")).to_have_text("2/3")
+
+
+def test_delete_asks_in_place(scene: Scene) -> None:
+    """Deleting asks first, without a dialog."""
+    page = scene.show("rich")
+    page.get_by_label("Delete message").click()
+    assert unsent(page, "delete")
+    page.get_by_label("Confirm delete", exact=True).last.click()
+    assert [{"mid": "u1"}] == sent(page, "delete")
+
+
+def test_insert_and_copy(scene: Scene) -> None:
+    """An answer and its code are inserted by name; code carries its number and its source."""
+    page = scene.show("rich")
+    page.get_by_label("Insert answer as cell").click()
+    page.get_by_label("Insert code as cell").click()
+    whole, code = sent(page, "insert", count=2)
+    assert {"mid": "a1", "code": None, "source": None} == whole
+    assert 0 == code["code"]
+    assert code["source"].startswith("import numpy as np")
+
+
+def test_parameters(scene: Scene) -> None:
+    """Only what is filled in is sent; an empty field is the model's default."""
+    page = scene.show("params")
+    page.get_by_label("Top k", exact=True).fill("40")
+    page.get_by_label("Temperature", exact=True).fill("")
+    page.get_by_label("Thinking", exact=True).select_option("false")
+    page.keyboard.press("Escape")
+    last = sent(page, "config")[-1]
+    assert {"num_ctx": 8192, "top_k": 40} == last["params"]
+    assert last["think"] is False
+    assert last["system"].startswith("You are a careful tutor")
+    expect(page.get_by_label("Parameters panel")).to_be_hidden()
+
+
+def test_model_picker_tells_what_it_unloads(scene: Scene) -> None:
+    """The picker says before what a choice unloads, and the keyboard reaches it."""
+    page = scene.show("models")
+    expect(page.get_by_label("Use qwen3:8b")).to_contain_text("unloads gemma3:4b")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    assert [{"name": "qwen3:8b"}] == sent(page, "model")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("qwen3:8b", ["loads in 8.0 s", "fits alone · unloads gemma3:4b"]),
+        ("llama3.3:70b", ["43 GB", "too large for the memory"]),
+        ("gpt-oss:20b", ["runs partly on the processor", "loads in 21 s"]),
+        ("toy-tiny", ["fits beside what is loaded"]),
+    ],
+)
+def test_model_picker_tells_what_fits(scene: Scene, name: str, said: list[str]) -> None:
+    """Of a model that is not loaded the picker says whether it would fit, and what a load takes."""
+    choice = scene.show("models").get_by_label(f"Use {name}", exact=True)
+    for words in said:
+        expect(choice).to_contain_text(words)
+
+
+def test_model_picker_without_fits(scene: Scene) -> None:
+    """A server that says nothing of memory gets no words about it."""
+    page = scene.show()
+    page.evaluate(
+        "for (const row of window.kernel.state.models) { delete row.fit; row.evicts = null; }"
+        " window.kernel.sendState();"
+    )
+    page.get_by_label("Model", exact=True).click()
+    expect(page.get_by_label("Use qwen3:8b")).to_contain_text("not loaded")
+    expect(page.locator(".wb-fit")).to_have_count(0)
+
+
+def test_swap_with_consent(scene: Scene) -> None:
+    """What a swap costs is told; one button agrees, and can be tried again when it is refused."""
+    page = scene.show("swap")
+    answer = page.locator(".wb-answer")
+    for words in ("Memory is full.", "needs 6.1 GB, 3.1 GB free", "takes about 8.0 s"):
+        expect(answer).to_contain_text(words)
+    expect(answer).to_contain_text("gemma3:4b leaves (3.9 GB, loads again in 4.2 s)")
+    button = answer.get_by_label("Make room and load")
+    expect(button).to_have_text("Unload gemma3:4b and load qwen3:8b")
+    button.click()
+    expect(button).to_be_disabled()
+    assert [{"mid": "a1"}] == sent(page, "swap")
+    page.evaluate("window.kernel.emit({t: 'notice', level: 'error', text: 'No.', hint: null})")
+    expect(button).to_be_enabled()
+    expect(button).to_have_text("Unload gemma3:4b and load qwen3:8b")
+
+
+def test_conversations(scene: Scene) -> None:
+    """Conversations are opened, renamed and deleted in their drawer."""
+    page = scene.show("chats")
+    page.get_by_label("Rename Bread").click()
+    page.get_by_label("New title").fill("Sourdough")
+    page.keyboard.press("Enter")
+    page.get_by_label("Delete Gradient descent").click()
+    page.get_by_label("Confirm delete", exact=True).first.click()
+    page.get_by_label("Open Sourdough").click()
+    assert [{"cid": "c1", "title": "Sourdough"}] == sent(page, "rename")
+    assert [{"cid": "c0"}] == sent(page, "remove")
+    assert [{"cid": "c1"}] == sent(page, "open")
+
+
+def test_too_long_asks_once_more(scene: Scene) -> None:
+    """What does not fit is told with numbers; a second Enter sends it nevertheless."""
+    page = scene.show("attach")
+    page.get_by_label("Message", exact=True).fill("x" * 40000)
+    expect(page.locator(".wb-warning")).to_contain_text("10,000")
+    page.keyboard.press("Enter")
+    expect(page.locator(".wb-warning")).to_contain_text("Press Enter again")
+    expect(page.locator(".wb-warning")).to_contain_text("8,192")
+    assert unsent(page, "send")
+    page.keyboard.press("Enter")
+    assert 1 == len(sent(page, "send"))
+
+
+def test_files_travel_with_their_type(scene: Scene) -> None:
+    """A chosen file is sent with its name and its type."""
+    page = scene.show()
+    file = {"name": "a.csv", "mimeType": "text/csv", "buffer": b"a,b\n1,2\n"}
+    page.get_by_label("Choose files").set_input_files(file)
+    assert [{"name": "a.csv", "mime": "text/csv"}] == sent(page, "attach")
+
+
+def test_kernel_that_is_gone(scene: Scene) -> None:
+    """When the kernel is gone the text stays, and one line says what to do."""
+    page = scene.show("gone")
+    expect(page.locator(".wb-lost")).to_contain_text("run the cell again")
+    expect(page.locator(".wb-answer")).to_contain_text("Hello! What can I do?")
+    expect(page.get_by_label("Message", exact=True)).to_be_disabled()
+    expect(page.get_by_label("Copy answer")).to_be_enabled()
+
+
+def test_reader_who_scrolled_up_stays(scene: Scene) -> None:
+    """Text that arrives moves the page of a reader at its end only."""
+    page = scene.show("history")
+    log = page.locator(".wb-log")
+    gap = "log => log.scrollHeight - log.scrollTop - log.clientHeight"
+    page.wait_for_function(f"({gap})(document.querySelector('.wb-log')) < 2")
+    log.hover()
+    page.mouse.wheel(0, -600)
+    page.wait_for_selector("[aria-label='Jump to newest']:visible")
+    before = resting(page)
+    grow = "window.kernel.frame(window.live, 'A long line of text.\\n\\n'.repeat(30))"
+    page.evaluate(f"window.live = window.kernel.begin('More'); {grow}")
+    lines = page.locator(".wb-answer").last.locator(".wb-md p")
+    expect(lines).to_have_count(30)
+    assert abs(resting(page) - before) < 5
+    page.get_by_label("Jump to newest").click()
+    page.evaluate(grow)
+    expect(lines).to_have_count(60)
+    resting(page)
+    assert log.evaluate(gap) < 2
+
+
+def test_every_control_has_a_name(scene: Scene) -> None:
+    """Every button and field has a label, in every scene."""
+    for name in ("rich", "params", "chats", "models", "attach", "tool", "error", "swap"):
+        page = scene.show(name)
+        mute = page.evaluate(
+            """() => [...document.querySelectorAll(".wb-root :is(button, input, textarea, select)")]
+              .filter((el) => !el.getAttribute("aria-label") && !el.textContent.trim())
+              .map((el) => el.outerHTML)"""
+        )
+        assert [] == mute, name
+
+
+def test_narrow_page_does_not_scroll_sideways(scene: Scene) -> None:
+    """At 360 pixels nothing is wider than the page, with code, tables and formulas."""
+    scene.page.set_viewport_size({"width": 360, "height": 800})
+    for name in ("rich", "attach", "tool", "welcome", "error", "swap"):
+        page = scene.show(name)
+        scene.drawn()
+        resting(page)
+        log = "(log => log.scrollWidth - log.clientWidth)(document.querySelector('.wb-log'))"
+        assert page.evaluate(log) <= 0, name
+        assert page.evaluate("document.body.scrollWidth") <= 360, name
+
+
+def test_cleanup_removes_the_view(scene: Scene) -> None:
+    """`render` returns its cleanup: it says goodbye and leaves nothing."""
+    page = scene.show("rich")
+    page.evaluate("window.cleanup()")
+    assert 1 == len(sent(page, "bye"))
+    expect(page.locator(".wb-root")).to_have_count(0)
+    assert scene.problems == []

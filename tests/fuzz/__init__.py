@@ -1,0 +1,1 @@
+"""Whatever is sent, the server stays up and says why it refused."""

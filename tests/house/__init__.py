@@ -1,0 +1,1 @@
+"""Checks of the house: its imports, style, budgets, licences, documents and packaging."""

@@ -1,0 +1,1 @@
+"""The bundled notebooks, run headless and in a browser."""

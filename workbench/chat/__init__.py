@@ -1,0 +1,1 @@
+"""Conversations with models: plain Python objects; widgets are views of them."""

@@ -1,0 +1,96 @@
+"""The part of `Workbench` that is about dialogues."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Unpack
+
+from workbench.chat.dialogue import Dialogue, DialogueCode, DialogueOptions
+from workbench.chat.dialogue_log import DialogueInfo, DialogueTranscript, list_dialogues
+from workbench.chat.dialogue_replay import Replay
+from workbench.chat.participants import Participant
+from workbench.client.api import WorkbenchClient
+from workbench.client.values import Table
+from workbench.config import Config
+
+
+class DialogueCalls:
+    """What a notebook asks about dialogues.
+
+    Attributes:
+        client: The door to the server.
+        config: The client's configuration.
+    """
+
+    client: WorkbenchClient
+    config: Config
+
+    @property
+    def _unattended(self) -> bool:
+        """Whether nobody looks; the layer that knows of notebooks says so."""
+        return False
+
+    def dialogue(
+        self,
+        participants: Sequence[Participant | Mapping[str, Any]],
+        *,
+        opening: str,
+        record: bool = True,
+        **how: Unpack[DialogueOptions],
+    ) -> Dialogue:
+        """Set up a dialogue between models; `run()` or `start()` begins it.
+
+        Args:
+            participants: Who talks: `Participant` objects, or mappings with `name` and `model`.
+            opening: What it is about; everybody hears it.
+            record: Keep it in a file of the data folder.
+            **how: See `Dialogue`: `order`, `turns`, `stop`, `memory`, `human`, `judge`,
+                `moderator`, `seed` and so on.
+        """
+        return Dialogue(
+            self.client,
+            participants,
+            opening=opening,
+            data_dir=self.config.data_dir if record else None,
+            unattended=self._unattended,
+            **how,
+        )
+
+    def open_dialogue(
+        self, dialogue_id: str, *, read_only: bool = False, **code: Unpack[DialogueCode]
+    ) -> Dialogue:
+        """Open a dialogue that is on disk, or the one this process has; see `Dialogue.open`.
+
+        Args:
+            dialogue_id: Its id.
+            read_only: Do not write; works while another process does.
+            **code: `order` and `stop`, where they were callables.
+        """
+        held = Dialogue.held(dialogue_id, self.config.data_dir)
+        if held is not None and not read_only:
+            return held
+        return Dialogue.open(
+            dialogue_id,
+            client=self.client,
+            data_dir=self.config.data_dir,
+            read_only=read_only,
+            unattended=self._unattended,
+            **code,
+        )
+
+    def dialogues(self, search: str | None = None) -> Table[DialogueInfo]:
+        """Return the dialogues on disk, the last changed first.
+
+        Args:
+            search: Only those that contain this text.
+        """
+        return Table(list_dialogues(self.config.data_dir, search=search), empty="no dialogues")
+
+    def replay(self, transcript: DialogueTranscript | Mapping[str, Any] | str | Path) -> Replay:
+        """Ask every turn of a dialogue's transcript again, and say where the first one differs.
+
+        Args:
+            transcript: As an object, as JSON, or as the path of a file of it.
+        """
+        return Dialogue.replay(transcript, self.client)

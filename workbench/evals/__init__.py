@@ -1,0 +1,1 @@
+"""Judging answers: statistics that say how sure one can be."""

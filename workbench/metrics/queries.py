@@ -1,0 +1,447 @@
+"""Questions with names, on top of the views.
+
+Latencies are of requests that ended with `ok` and whose model was warm, unless asked otherwise:
+a load takes longer than any answer.  Tokens per second is the sum of the tokens over the sum of the
+seconds of generation.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from workbench.errors import StoreError, UnknownColumn
+from workbench.messages import nearest_names
+from workbench.metrics.schema import TABLES
+from workbench.metrics.sources import name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PERIODS = ("minute", "hour", "day", "week", "month")
+
+_MODEL = "coalesce(gen_ai_response_model, gen_ai_request_model)"
+_TTFT = "gen_ai_response_time_to_first_chunk"
+_RATE = "tokens_per_s(gen_ai_usage_output_tokens, ollama_eval_duration)"
+_PROMPT_RATE = (
+    "tokens_per_s(gen_ai_usage_input_tokens - coalesce(gen_ai_usage_cache_read_input_tokens, 0), "
+    "ollama_prompt_eval_duration)"
+)
+_SHORT = {"model": _MODEL, "client": "client_name", "error": "error_type"}
+
+
+# Several of one column at once cost little more than one.
+_PERCENTILES = "[0.5, 0.95, 0.99]"
+
+
+def _percentiles(label: str) -> str:
+    return ", ".join(f"{label}[{i}] AS {label}_p{p}_s" for i, p in enumerate((50, 95, 99), 1))
+
+
+class Questions(ABC):
+    """The named questions; every time in and out is UTC.
+
+    `since` and `until` are datetimes, ISO texts, or a number of seconds before now.
+    """
+
+    @abstractmethod
+    def sql(self, query: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
+        """Return the result of one SELECT; `?` stands for a parameter."""
+
+    @abstractmethod
+    def _newest_since(self, table: str, n: int) -> str | None:
+        """Return a time since which a table probably has `n` rows; `None` when nothing is known."""
+
+    def latency(
+        self,
+        by: str | None = "hour",
+        *,
+        cold: bool | None = False,
+        since: Any = None,
+        until: Any = None,
+    ) -> pd.DataFrame:
+        """Return how long answers took, per model.
+
+        Args:
+            by: `minute`, `hour`, `day`, `week`, `month`, a column of `requests`, or `None`.
+            cold: Of requests that had to load the model; `None` takes both kinds.
+            since: Beginning of the time, included.
+            until: End of the time, excluded.
+
+        Returns:
+            The first column is `by` (a time, UTC, or the column's value), then model (text),
+            n (requests), ttft_p50_s, ttft_p95_s, ttft_p99_s (time to first piece, s),
+            duration_p50_s, duration_p95_s, duration_p99_s (s), tokens_per_s (tokens/s).
+
+        Raises:
+            UnknownColumn: When `by` is none of these.
+        """
+        where, values = _between(since, until, "status = 'ok'", _cold(cold))
+        columns, groups = _grouped(by)
+        return self.sql(
+            f"WITH grouped AS (SELECT {columns}{_MODEL} AS model, count(*) AS n, "
+            f"quantile_cont({_TTFT}, {_PERCENTILES}) AS ttft, "
+            f"quantile_cont(duration, {_PERCENTILES}) AS duration, {_RATE} AS tokens_per_s "
+            f"FROM requests WHERE {where} GROUP BY ALL) "
+            f"SELECT {groups}model, n, {_percentiles('ttft')}, {_percentiles('duration')}, "
+            f"tokens_per_s FROM grouped ORDER BY {groups}model",
+            values,
+        )
+
+    def throughput(
+        self, by: str | None = "hour", *, since: Any = None, until: Any = None
+    ) -> pd.DataFrame:
+        """Return how much was asked and answered, per model.
+
+        Args:
+            by: As of `latency`.
+            since: Beginning of the time, included.
+            until: End of the time, excluded.
+
+        Returns:
+            The first column is `by`, then model (text), n (requests), n_ok, n_errors,
+            n_cancelled, n_lost, input_tokens, cached_tokens, output_tokens (tokens),
+            tokens_per_s (generation, tokens/s), prompt_tokens_per_s (reading the prompt, without
+            cached tokens, tokens/s), n_estimated (requests whose tokens we counted ourselves).
+
+        Raises:
+            UnknownColumn: When `by` is unknown.
+        """
+        where, values = _between(since, until)
+        columns, groups = _grouped(by)
+        return self.sql(
+            f"SELECT {columns}{_MODEL} AS model, count(*) AS n, "
+            "count(*) FILTER (status = 'ok') AS n_ok, "
+            "count(*) FILTER (status = 'error') AS n_errors, "
+            "count(*) FILTER (status = 'cancelled') AS n_cancelled, "
+            "count(*) FILTER (status = 'lost') AS n_lost, "
+            "sum(gen_ai_usage_input_tokens)::BIGINT AS input_tokens, "
+            "sum(gen_ai_usage_cache_read_input_tokens)::BIGINT AS cached_tokens, "
+            "sum(gen_ai_usage_output_tokens)::BIGINT AS output_tokens, "
+            f"{_RATE} AS tokens_per_s, {_PROMPT_RATE} AS prompt_tokens_per_s, "
+            "count(*) FILTER (token_source = 'estimated') AS n_estimated "
+            f"FROM requests WHERE {where} GROUP BY ALL ORDER BY {groups}model",
+            values,
+        )
+
+    def loads(self, *, since: Any = None, until: Any = None) -> pd.DataFrame:
+        """Return how long models took to load, per model.
+
+        Returns:
+            model, backend (text), cold (whether the file had not been read before; null when not
+            known), n (loads), n_failed, load_p50_s, load_max_s (s), size_bytes, vram_bytes
+            (of the last load, bytes), last (UTC).
+        """
+        where, values = _between(since, until, "event IN ('load', 'load_failed')")
+        return self.sql(
+            "SELECT model, backend, cold, count(*) AS n, "
+            "count(*) FILTER (event = 'load_failed' OR NOT ok) AS n_failed, "
+            "quantile_cont(duration, 0.5) FILTER (event = 'load') AS load_p50_s, "
+            "max(duration) FILTER (event = 'load') AS load_max_s, "
+            "arg_max(size_bytes, ts) AS size_bytes, arg_max(vram_bytes, ts) AS vram_bytes, "
+            f"max(ts) AS last FROM model_events WHERE {where} GROUP BY ALL ORDER BY model, cold",
+            values,
+        )
+
+    def errors(self, *, since: Any = None, until: Any = None) -> pd.DataFrame:
+        """Return what failed, the most frequent first.
+
+        Returns:
+            status (`error`, `cancelled` or `lost`), error_type, error_stage, backend, model
+            (text), n (requests), share (of all requests of that model, 0-1), last (UTC),
+            last_message (text).
+        """
+        where, values = _between(since, until)
+        return self.sql(
+            f"WITH counted AS (SELECT {_MODEL} AS model, count(*) AS n FROM requests "
+            f"WHERE {where} GROUP BY ALL) "
+            f"SELECT r.status, r.error_type, r.error_stage, r.backend, c.model, count(*) AS n, "
+            "count(*) / any_value(c.n) AS share, max(r.ts) AS last, "
+            "arg_max(r.error_message, r.ts) AS last_message "
+            f"FROM (SELECT *, {_MODEL} AS model FROM requests WHERE {where}) AS r "
+            "JOIN counted AS c ON r.model IS NOT DISTINCT FROM c.model "
+            "WHERE r.status IN ('error', 'cancelled', 'lost') GROUP BY ALL "
+            "ORDER BY n DESC, last DESC",
+            [*values, *values],
+        )
+
+    def memory(
+        self, *, every_s: float = 60.0, since: Any = None, until: Any = None
+    ) -> pd.DataFrame:
+        """Return the memory of each GPU over time.
+
+        Args:
+            every_s: Length of an interval in seconds.
+            since: Beginning of the time, included.
+            until: End of the time, excluded.
+
+        Returns:
+            ts (beginning of the interval, UTC), host, hw_id, hw_name (text), used_bytes (largest),
+            free_bytes (smallest), limit_bytes, utilization (mean, 0-1).
+        """
+        where, values = _between(since, until)
+        return self.sql(
+            "SELECT time_bucket(to_microseconds(?), ts) AS ts, host, hw_id, "
+            "any_value(hw_name) AS hw_name, max(hw_gpu_memory_usage) AS used_bytes, "
+            "min(hw_gpu_memory_free) AS free_bytes, max(hw_gpu_memory_limit) AS limit_bytes, "
+            "avg(hw_gpu_utilization) AS utilization "
+            f"FROM gpu_samples WHERE {where} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
+            [int(every_s * 1_000_000), *values],
+        )
+
+    def gaps(self, *, since: Any = None, until: Any = None) -> pd.DataFrame:
+        """Return the times between the pieces of answers, where they were recorded.
+
+        They are with the setting `metrics.chunk_gaps`; without it the frame is empty.
+
+        Args:
+            since: Beginning of the time, included.
+            until: End of the time, excluded.
+
+        Returns:
+            model, model_digest (text), gap_s (seconds).
+        """
+        where, values = _between(since, until, "chunk_gaps IS NOT NULL")
+        return self.sql(
+            "SELECT gen_ai_request_model AS model, model_digest, unnest(chunk_gaps) AS gap_s "
+            f"FROM requests WHERE {where}",
+            values,
+        )
+
+    def recent(self, n: int = 100, *, columns: Iterable[str] | None = None) -> pd.DataFrame:
+        """Return the newest requests, the newest first.
+
+        Args:
+            n: How many.
+            columns: Columns of `requests`; all unless given.
+
+        Returns:
+            The columns as the reference page of the schema describes them.
+
+        Raises:
+            UnknownColumn: When a column is unknown.
+        """
+        listed = "*" if columns is None else ", ".join(name(_known(c)) for c in columns)
+        last = f"ORDER BY ts DESC LIMIT {int(n)}"
+        # A constant, so that only the last row groups are read: ten times faster than without.
+        since = self._newest_since("requests", int(n))
+        where, values = ("true", []) if since is None else ("ts >= ?", [since])
+        oldest = f"(SELECT ts FROM requests WHERE {where} {last})"
+        found = self.sql(f"SELECT min(ts) AS ts, count(ts) AS n FROM {oldest}", values)
+        if found["n"][0] >= n:
+            where, values = "ts >= ?", [found["ts"][0]]
+        else:
+            where, values = "true", []
+        return self.sql(f"SELECT {listed} FROM requests WHERE {where} {last}", values)
+
+    def votes(
+        self,
+        *,
+        since: Any = None,
+        until: Any = None,
+        voter: str | None = None,
+        blind: bool | None = None,
+        comparison: str | None = None,
+    ) -> pd.DataFrame:
+        """Return the votes between answers, the oldest first, with all columns of `votes`.
+
+        A vote that was changed is there once, as it is now.
+
+        Args:
+            since: Beginning of the time, included.
+            until: End of the time, excluded.
+            voter: Only those of one voter.
+            blind: Only those cast blind, or only those that were not.
+            comparison: Only those of one comparison, by its id.
+        """
+        wanted = {"voter": voter, "blind": blind, "conversation": comparison}
+        given = {column: value for column, value in wanted.items() if value is not None}
+        where, times = _between(since, until, *(f"{column} = ?" for column in given))
+        query = f"SELECT * FROM votes WHERE {where} ORDER BY ts, id"
+        return self.sql(query, [*given.values(), *times])
+
+    def runs(self, *, since: Any = None, until: Any = None) -> pd.DataFrame:
+        """Return the runs with what their requests took, the newest first.
+
+        Returns:
+            run_id, kind, notebook, status, error_type (text), started, ended (UTC), duration_s
+            (s), n (requests), n_errors, input_tokens, output_tokens (tokens), tokens_per_s
+            (tokens/s), load_s (spent on loading, s), models (list of text).
+        """
+        where, values = _between(since, until)
+        return self.sql(
+            "WITH used AS (SELECT run_id, count(*) AS n, "
+            "count(*) FILTER (status IN ('error', 'lost')) AS n_errors, "
+            "sum(gen_ai_usage_input_tokens)::BIGINT AS input_tokens, "
+            "sum(gen_ai_usage_output_tokens)::BIGINT AS output_tokens, "
+            f"{_RATE} AS tokens_per_s, sum(load_wait) AS load_s, "
+            f"list_sort(list(DISTINCT {_MODEL})) AS models FROM requests "
+            "WHERE run_id IS NOT NULL GROUP BY run_id) "
+            "SELECT r.id AS run_id, r.kind, r.notebook, r.status, r.error_type, r.ts AS started, "
+            "r.ended, epoch_ms(r.ended - r.ts) / 1000 AS duration_s, coalesce(u.n, 0) AS n, "
+            "coalesce(u.n_errors, 0) AS n_errors, u.input_tokens, u.output_tokens, "
+            "u.tokens_per_s, u.load_s, u.models "
+            f"FROM runs AS r LEFT JOIN used AS u ON u.run_id = r.id WHERE {where} "
+            "ORDER BY started DESC",
+            values,
+        )
+
+    def steps(
+        self,
+        runs: int = 10,
+        plan: str | None = None,
+        *,
+        attempts: bool = False,
+        since: Any = None,
+        until: Any = None,
+    ) -> pd.DataFrame:
+        """Return what each step of the last runs of plans took, the newest run first.
+
+        Replays are left out.  `workbench.metrics.charts.gantt` draws the frame of one run.
+
+        Args:
+            runs: How many runs.
+            plan: Only runs of this plan.
+            attempts: One row for each attempt at a step or item, in place of one for each step.
+            since: Beginning of the time, included.
+            until: End of the time, excluded.
+
+        Returns:
+            plan, run_id, step, item (text; null but for attempts at an item), attempt (from 1; null
+            for a step), name (text, for a chart), start, end (UTC; a missing end is still running),
+            duration_s (s), status (`done`, `cached`, `failed`, `waiting`, `cancelled`, `running` or
+            `lost`), error_type, model (text), n (requests to models), n_errors, input_tokens,
+            output_tokens (tokens).
+        """
+        kept = "kind = 'plan' AND coalesce(tags->>'mode', '') <> 'replay'"
+        where, values = _between(since, until, kept, "plan_id = ?" if plan else "")
+        given: list[Any] = [plan] if plan else []
+        place = "attempt" if attempts else "NULL::BIGINT"
+        item = "item" if attempts else "NULL::VARCHAR"
+        which = "IS NOT NULL" if attempts else "IS NULL"
+        return self.sql(
+            f"WITH chosen AS (SELECT id, plan_id, ts FROM runs WHERE {where} "
+            f"ORDER BY ts DESC LIMIT {int(runs)}), "
+            f"used AS (SELECT run_id, step, {item} AS item, {place} AS attempt, count(*) AS n, "
+            "count(*) FILTER (status IN ('error', 'lost')) AS n_errors, "
+            "sum(gen_ai_usage_input_tokens)::BIGINT AS input_tokens, "
+            "sum(gen_ai_usage_output_tokens)::BIGINT AS output_tokens FROM requests "
+            "WHERE step IS NOT NULL AND run_id IN (SELECT id FROM chosen) GROUP BY ALL) "
+            "SELECT c.plan_id AS plan, c.id AS run_id, s.step, s.item, s.attempt, s.name, "
+            's.ts AS start, s.ended AS "end", s.duration AS duration_s, '
+            "CASE s.status WHEN 'lost' THEN 'lost' ELSE s.attributes->>'status' END AS status, "
+            "s.error_type, s.attributes->>'model' AS model, coalesce(u.n, 0) AS n, "
+            "coalesce(u.n_errors, 0) AS n_errors, u.input_tokens, u.output_tokens "
+            "FROM spans AS s JOIN chosen AS c ON s.run_id = c.id "
+            "LEFT JOIN used AS u ON u.run_id = s.run_id AND u.step = s.step "
+            "AND u.item IS NOT DISTINCT FROM s.item AND u.attempt IS NOT DISTINCT FROM s.attempt "
+            f"WHERE s.kind = 'step' AND s.attempt {which} ORDER BY c.ts DESC, s.ts, s.name",
+            [*given, *values],
+        )
+
+    def compare_periods(
+        self, a: tuple[Any, Any], b: tuple[Any, Any], *, cold: bool | None = False
+    ) -> pd.DataFrame:
+        """Return how two times differ, per model.
+
+        Args:
+            a: Beginning and end of the first, as `since` and `until`.
+            b: Beginning and end of the second.
+            cold: Of requests that had to load the model; `None` takes both kinds.
+
+        Returns:
+            model (text), n_a, n_b (requests that ended with `ok`), ttft_p50_s_a, ttft_p50_s_b,
+            ttft_p95_s_a, ttft_p95_s_b (s), tokens_per_s_a, tokens_per_s_b (tokens/s),
+            error_share_a, error_share_b (0-1), ttft_p50_ratio, tokens_per_s_ratio (b over a).
+        """
+        parts, values = [], []
+        for period in (a, b):
+            where, given = _between(*period)
+            ok = f"status = 'ok'{_and(_cold(cold))}"
+            parts.append(
+                f"SELECT {_MODEL} AS model, count(*) FILTER ({ok}) AS n, "
+                f"quantile_cont({_TTFT}, 0.5) FILTER ({ok}) AS p50, "
+                f"quantile_cont({_TTFT}, 0.95) FILTER ({ok}) AS p95, "
+                f"tokens_per_s(CASE WHEN {ok} THEN gen_ai_usage_output_tokens END, "
+                "ollama_eval_duration) AS rate, "
+                "count(*) FILTER (status IN ('error', 'lost')) / count(*) AS failed "
+                f"FROM requests WHERE {where} GROUP BY ALL"
+            )
+            values += given
+        return self.sql(
+            f"WITH a AS ({parts[0]}), b AS ({parts[1]}) "
+            "SELECT coalesce(a.model, b.model) AS model, coalesce(a.n, 0) AS n_a, "
+            "coalesce(b.n, 0) AS n_b, a.p50 AS ttft_p50_s_a, b.p50 AS ttft_p50_s_b, "
+            "a.p95 AS ttft_p95_s_a, b.p95 AS ttft_p95_s_b, a.rate AS tokens_per_s_a, "
+            "b.rate AS tokens_per_s_b, a.failed AS error_share_a, b.failed AS error_share_b, "
+            "b.p50 / nullif(a.p50, 0) AS ttft_p50_ratio, "
+            "b.rate / nullif(a.rate, 0) AS tokens_per_s_ratio "
+            "FROM a FULL JOIN b ON a.model IS NOT DISTINCT FROM b.model ORDER BY model",
+            values,
+        )
+
+
+def _cold(cold: bool | None) -> str:
+    if cold is None:
+        return ""
+    return "cold" if cold else "NOT coalesce(cold, false)"
+
+
+def _and(condition: str) -> str:
+    return f" AND {condition}" if condition else ""
+
+
+def _grouped(by: str | None) -> tuple[str, str]:
+    """Return the columns a result begins with and what it is ordered by first."""
+    if by is None:
+        return "", ""
+    if by in PERIODS:
+        return f"date_trunc('{by}', ts) AS {name(by)}, ", f"{name(by)}, "
+    if by == "model":
+        return "", ""
+    expression = _SHORT.get(by) or name(_known(by))
+    return f"{expression} AS {name(by)}, ", f"{name(by)}, "
+
+
+def _known(column: str) -> str:
+    names = TABLES["requests"].names
+    if column in names:
+        return column
+    choices = [*PERIODS, *_SHORT, *names]
+    near = nearest_names(column, choices, count=1)
+    raise UnknownColumn(column, known=choices, nearest=near[0] if near else None)
+
+
+def _between(since: Any, until: Any, *conditions: str) -> tuple[str, list[datetime]]:
+    """Return a condition on `ts` and more, and its parameters."""
+    where = [condition for condition in conditions if condition]
+    values = []
+    for moment, comparison in ((since, ">="), (until, "<")):
+        if moment is not None:
+            where.append(f"ts {comparison} ?")
+            values.append(as_utc(moment))
+    return " AND ".join(where) or "true", values
+
+
+def as_utc(moment: Any) -> datetime:
+    """Return a moment as a datetime in UTC without a zone, as `ts` is.
+
+    Args:
+        moment: A datetime (without a zone it is UTC), an ISO text, or seconds before now.
+
+    Raises:
+        StoreError: When it is none of these.
+    """
+    if isinstance(moment, int | float) and not isinstance(moment, bool):
+        return datetime.fromtimestamp(datetime.now(UTC).timestamp() - moment, UTC).replace(
+            tzinfo=None
+        )
+    try:
+        when = moment if isinstance(moment, datetime) else datetime.fromisoformat(str(moment))
+    except ValueError as exc:
+        raise StoreError(
+            f"{moment!r} is not a time.", hint="Write 2026-11-25T10:00, or seconds before now."
+        ) from exc
+    return when if when.tzinfo is None else when.astimezone(UTC).replace(tzinfo=None)

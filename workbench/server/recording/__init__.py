@@ -1,0 +1,1 @@
+"""What the server measures: rows for the metrics, figures for alerts and for Prometheus."""

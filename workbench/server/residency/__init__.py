@@ -1,0 +1,1 @@
+"""Which models are in memory: the only place that loads and unloads."""

@@ -1,0 +1,1 @@
+"""Views of the workbench in a notebook; Python holds the truth, JavaScript draws it."""
