@@ -14,6 +14,10 @@ import psutil
 import pytest
 from hypothesis import settings
 
+from tests.browsers import pytest_runtest_protocol, pytest_terminal_summary
+
+__all__ = ["pytest_runtest_protocol", "pytest_terminal_summary"]
+
 _MARK = "WB_TEST_SESSION"
 # The one thing of the user's that tests may touch, when asked to: see tests/contract.
 _KEPT = {"WORKBENCH_OLLAMA_URL"}

@@ -26,8 +26,9 @@ from playwright.sync_api import Page
 from tests.bench import jupyter_ai
 from tests.bench.page import WAIT_MS, Cost, Watch, probe, tokens
 from tests.bench.report import Figure, percentile
+from tests.browsers import chromium
 from tests.conftest import private_environment
-from tests.widgets.lab import Lab, Notebook, chromium
+from tests.widgets.lab import Lab, Notebook
 from workbench.testing import FakeModel, Reply, ScriptedOllama
 
 MODEL = "bench"

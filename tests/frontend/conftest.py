@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
+from tests.browsers import CHROMIUM, chromium
 from workbench.metrics.charts.page import plotly_js
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,10 +47,6 @@ MADE = {
     "/made/runs.json": _runs,
     "/made/plotly.js": plotly_js,
 }
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-dev-shm-usage"
-).split()
 
 
 def node() -> str:
@@ -120,16 +118,11 @@ def browser() -> Iterator[Any]:
     One for each module: while it is open the thread has a running event loop, and tests elsewhere
     could not use `asyncio.run`.
     """
-    sync_api = pytest.importorskip("playwright.sync_api")
-    sync_api.expect.set_options(timeout=30_000)
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    with sync_api.sync_playwright() as playwright:
-        try:
-            started = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        except sync_api.Error as exc:
-            pytest.skip(f"chromium cannot be started: {str(exc).splitlines()[0]}")
+    if CHROMIUM is None:
+        pytest.skip("Debian's chromium is not installed")
+    expect.set_options(timeout=30_000)
+    with chromium() as started:
         yield started
-        started.close()
 
 
 class Scene:

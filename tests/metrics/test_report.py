@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 
 import workbench.metrics
 import workbench.metrics.journal
-from tests.frontend.conftest import FLAGS
+from tests.browsers import chromium, needs_chromium
 from tests.widgets import metrics_store
 from workbench.errors import StoreError
 from workbench.metrics.report import report
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 MODEL = '<img src=x onerror="window.hacked=1">'
 
 
@@ -42,16 +40,13 @@ def test_it_holds_everything(page_file: Path) -> None:
 
 @pytest.mark.browser
 @pytest.mark.timeout(300)
-@pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed")
+@needs_chromium
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_opens_without_a_network(page_file: Path, scheme: str) -> None:
     """Every chart is drawn, nothing is asked of anybody, and no text of a model runs."""
-    from playwright.sync_api import sync_playwright
-
     asked: list[str] = []
     problems: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as browser:
         page = browser.new_page(color_scheme=scheme, viewport={"width": 1280, "height": 900})
         page.set_default_timeout(120_000)
         page.context.set_offline(True)
@@ -63,7 +58,6 @@ def test_it_opens_without_a_network(page_file: Path, scheme: str) -> None:
         drawn = page.locator("figure svg.main-svg").count()
         hacked = page.evaluate("window.hacked")
         page.screenshot(path=page_file.with_name(f"{scheme}.png"), full_page=True)
-        browser.close()
     assert [page_file.as_uri()] == [url for url in asked if not url.startswith(("data:", "blob:"))]
     assert drawn >= 8
     assert hacked is None

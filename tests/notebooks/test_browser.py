@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -13,28 +12,18 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
+from tests.browsers import chromium, needs_chromium
 from tests.cli.harness import Cli
 
-pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+pytestmark = [
+    pytest.mark.browser,
+    needs_chromium,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
 
 ANSWER = "The capital of France is Paris."
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-# No sandbox: containers run as root.  Nothing else of the browser may use the network.
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-dev-shm-usage"
-).split()
 IDLE = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
 LIMIT_MS = 90_000
-
-
-@pytest.fixture(scope="module")
-def chromium() -> str:
-    """Return the browser's path, or skip."""
-    found = next(filter(None, map(shutil.which, NAMES)), None)
-    if found is None:
-        pytest.skip("chromium is not installed")
-    return found
 
 
 @pytest.fixture
@@ -56,12 +45,9 @@ def lab(private_folders: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def page(chromium: str, lab: str, tmp_path: Path) -> Iterator[Any]:
+def page(lab: str, tmp_path: Path) -> Iterator[Any]:
     """Open the address in a browser that keeps what it fetched in `requested`."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": 1200, "height": 1500})
         page.set_default_timeout(LIMIT_MS)
         requested: list[str] = []
@@ -70,7 +56,6 @@ def page(chromium: str, lab: str, tmp_path: Path) -> Iterator[Any]:
         page.wait_for_function(IDLE)
         yield page
         page.screenshot(path=tmp_path / "page.png")
-        browser.close()
         outside = [url for url in requested if not re.match(r"(http://127\.|data:|blob:)", url)]
         assert [] == outside
 

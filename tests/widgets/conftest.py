@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, expect
 
+from tests.browsers import CHROMIUM, chromium
 from tests.conftest import private_environment
-from tests.widgets.lab import CHROMIUM, Lab, Notebook, chromium
+from tests.widgets.lab import Lab, Notebook
 from workbench.testing import FakeModel, Reply, ScriptedOllama
 
 MODELS = (

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, expect
 
+from tests.browsers import needs_chromium
 from tests.widgets.conftest import CONNECT, OpenNotebook, Place
-from tests.widgets.lab import Notebook, needs_chromium
+from tests.widgets.lab import Notebook
 from workbench.testing import Reply
 
 pytestmark = [

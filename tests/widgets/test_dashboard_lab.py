@@ -13,9 +13,10 @@ import pytest
 from nbclient import NotebookClient
 from playwright.sync_api import Locator, expect
 
+from tests.browsers import needs_chromium
 from tests.widgets import metrics_store
 from tests.widgets.conftest import CONNECT, OpenNotebook, Place
-from tests.widgets.lab import Notebook, needs_chromium
+from tests.widgets.lab import Notebook
 from tests.widgets.test_busy import Sleeper
 from workbench.metrics.journal import JournalWriter
 from workbench.units import rfc3339, utc_now

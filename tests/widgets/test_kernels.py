@@ -20,8 +20,9 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.bench.report import aligned, record_table
+from tests.browsers import needs_chromium
 from tests.widgets.conftest import CONNECT, Place, a_place
-from tests.widgets.lab import Notebook, needs_chromium
+from tests.widgets.lab import Notebook
 from tests.widgets.test_busy import Sleeper
 from workbench.testing import Reply
 

@@ -13,8 +13,9 @@ import pytest
 from nbclient import NotebookClient
 from playwright.sync_api import Locator, expect
 
+from tests.browsers import needs_chromium
 from tests.widgets.conftest import CONNECT, OpenNotebook, Place
-from tests.widgets.lab import Notebook, needs_chromium
+from tests.widgets.lab import Notebook
 from tests.widgets.models_server import ModelsServer, model
 from tests.widgets.test_busy import Sleeper
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
+from tests.browsers import needs_chromium
 from tests.widgets.conftest import CONNECT, Place, a_place
-from tests.widgets.lab import Notebook, needs_chromium
+from tests.widgets.lab import Notebook
 from tests.widgets.test_busy import Sleeper
 from tests.widgets.test_kernels import install
 from workbench.testing import Reply

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import FilePayload, expect
 
+from tests.browsers import needs_chromium
 from tests.widgets.conftest import CONNECT, OpenNotebook, Place
-from tests.widgets.lab import Chat, Drag, Notebook, needs_chromium
+from tests.widgets.lab import Chat, Drag, Notebook
 from workbench.testing import Reply, ToolCall
 
 pytestmark = [

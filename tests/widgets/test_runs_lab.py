@@ -11,9 +11,10 @@ import pytest
 from nbclient import NotebookClient
 from playwright.sync_api import Locator, expect
 
+from tests.browsers import needs_chromium
 from tests.widgets import run_store
 from tests.widgets.conftest import OpenNotebook, Place
-from tests.widgets.lab import Notebook, needs_chromium
+from tests.widgets.lab import Notebook
 from tests.widgets.run_store import RunWriter
 from tests.widgets.test_busy import Sleeper
 

@@ -13,9 +13,10 @@ import nbformat
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.browsers import needs_chromium
 from tests.widgets.conftest import CONNECT, OpenNotebook, Place
 from tests.widgets.corpus import EVERYTHING, FOREIGN, HIDDEN, LONG_LINE, UNCLOSED, VECTORS
-from tests.widgets.lab import ForeignRequests, Notebook, needs_chromium
+from tests.widgets.lab import ForeignRequests, Notebook
 from workbench.chat.transcript import Transcript
 from workbench.messages import Message
 from workbench.testing import Reply

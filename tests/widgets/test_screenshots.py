@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
+from tests.browsers import needs_chromium
 from tests.widgets.conftest import CONNECT, OpenNotebook, Place
-from tests.widgets.lab import Notebook, needs_chromium
+from tests.widgets.lab import Notebook
 from tests.widgets.test_busy import Sleeper
 from workbench.testing import Reply, ToolCall
 

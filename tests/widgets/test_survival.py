@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Browser, expect
 
+from tests.browsers import needs_chromium
 from tests.widgets.conftest import CONNECT, OpenNotebook, Place
-from tests.widgets.lab import Chat, Notebook, needs_chromium
+from tests.widgets.lab import Chat, Notebook
 from workbench.testing import Reply
 
 pytestmark = [

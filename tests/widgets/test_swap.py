@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import expect
 
+from tests.browsers import needs_chromium
 from tests.widgets.conftest import CONNECT, OpenNotebook
-from tests.widgets.lab import Chat, Notebook, needs_chromium
+from tests.widgets.lab import Chat, Notebook
 
 pytestmark = [
     pytest.mark.browser,

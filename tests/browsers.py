@@ -1,0 +1,102 @@
+"""Chromium for every test that needs it; a test under which it died runs again in a new one.
+
+Now and then Debian's chromium crashes as a whole: no page and no test has a part in it, and all
+tests that share the browser would fail after it. Such a test runs a second time, from the set-up of
+its module on, and the summary names it. A page that crashes, or a test that fails in a browser that
+lives, is a failure as ever.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from _pytest.runner import runtestprotocol
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --disable-dev-shm-usage"
+).split()
+_AGAIN = "chromium died"
+
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed")
+
+
+class _Deaths:
+    """How many browsers ended by themselves, and the ones that are open."""
+
+    def __init__(self) -> None:
+        self.ended = 0
+        self.open: list[Browser] = []
+
+    def since(self, before: int) -> bool:
+        """Tell whether one has ended since, or is dead and still held."""
+        return before < self.ended or not all(browser.is_connected() for browser in self.open)
+
+
+_deaths = _Deaths()
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Yield a browser."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        _deaths.open.append(browser)
+        try:
+            yield browser
+        finally:
+            _deaths.open.remove(browser)
+            _deaths.ended += not browser.is_connected()
+            browser.close()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """Run a test of the browser again when the browser died under it."""
+    if item.get_closest_marker("browser") is None:
+        return None
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    before = _deaths.ended
+    reports = runtestprotocol(item, log=False, nextitem=nextitem)
+    if any(report.failed for report in reports) and _deaths.since(before):
+        _forget_module(item)
+        item.user_properties.append((_AGAIN, item.nodeid))
+        reports = runtestprotocol(item, log=False, nextitem=nextitem)
+    for report in reports:
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+
+
+def _forget_module(item: pytest.Item) -> None:
+    # Ends what is open of the module, so that it is made anew; the package's Lab stays.
+    module = item.getparent(pytest.Module)
+    above = module.parent if module is not None else None
+    try:
+        item.session._setupstate.teardown_exact(above)  # type: ignore[arg-type]
+    except Exception:
+        # Its browser is gone: what ends through a page cannot.
+        return
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the tests that ran again."""
+    again = {
+        str(value)
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        for name, value in getattr(report, "user_properties", ())
+        if name == _AGAIN
+    }
+    for name in sorted(again):
+        terminalreporter.write_line(f"chromium died under {name}, which ran again in a new one")
