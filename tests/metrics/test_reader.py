@@ -20,7 +20,9 @@ from workbench.metrics.journal import JournalWriter
 from workbench.metrics.manifest import read_manifest
 from workbench.metrics.schema import REQUESTS, SCHEMA, TABLES, Column, Migration, Schema
 
-ENDLESS = "SELECT sum(hash(a.range + b.range) % 7) FROM range(100000000) AS a, range(100000000) AS b"
+ENDLESS = (
+    "SELECT sum(hash(a.range + b.range) % 7) FROM range(100000000) AS a, range(100000000) AS b"
+)
 
 
 def statuses(metrics: Metrics) -> dict[str, str]:
