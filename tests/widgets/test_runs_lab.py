@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,17 +114,26 @@ def test_keys_stay_in_the_panel(notebook: Notebook) -> None:
 
 
 def test_lab_is_told_and_opens_the_notebook(notebook: Notebook, running: RunWriter) -> None:
-    """When a run ends JupyterLab shows a notification; its notebook opens in a tab."""
+    """The notebook of a run opens in a tab; a run that ends meanwhile is told and counted.
+
+    JupyterLab shows a notification, and the panel's tab and the page's title a count, until the
+    panel is looked at.
+    """
     page, panel = notebook.page, _panel(notebook)
     front = page.evaluate(FRONT)
-    running.write("step_answered", "look", yes=True).done("look").end("failed")
-    expect(page.get_by_text("compare-models failed.").last).to_be_visible()
     panel.locator(".wbr-run").first.click()
     panel.get_by_role("button", name="Open notebook").click()
     opened = "window.jupyterapp.shell.currentWidget?.context?.path"
     page.wait_for_function(f"path => {opened} === path", arg=_place(running))
+    badge = page.locator(".lm-TabBar-tab[data-workbench-unseen='1']")
+    expect(badge).to_have_count(0)
+    running.write("step_answered", "look", yes=True).done("look").end("failed")
+    expect(page.get_by_text("compare-models failed.").last).to_be_visible()
+    expect(badge).to_have_count(1)
+    expect(page).to_have_title(re.compile(r"^\(1\) "))
     page.evaluate("id => window.jupyterapp.shell.activateById(id)", front)
-    page.wait_for_function(f"path => {opened} !== path", arg=_place(running))
+    expect(badge).to_have_count(0)
+    expect(page).not_to_have_title(re.compile(r"^\("))
 
 
 def _place(run: RunWriter) -> str:

@@ -20,6 +20,7 @@
     [MODELS_MIME]: "The models when the notebook was saved. Run this cell for a live panel.",
     [RUNS_MIME]: "The runs when the notebook was saved. Run this cell for a live panel.",
   };
+  const BADGE = "workbench-unseen";
   const FIRST_CELL = "import workbench\n\nwb = workbench.connect()\nwb.chat_panel()";
 
   // JupyterLab's sanitiser takes the style out of saved transcripts, and leaves their classes.
@@ -42,6 +43,11 @@
 .workbench-chat-output .wb-static details { margin: 0 0 8px; }
 .workbench-chat-output .wb-static .wb-turn summary { cursor: pointer; color: var(--jp-ui-font-color2); }
 .workbench-chat-output .wb-static .wb-end { margin-top: 6px; color: var(--jp-error-color1); }
+.lm-TabBar-tab[data-workbench-unseen]::after { content: attr(data-workbench-unseen);
+  align-self: center; min-width: 16px; height: 16px; margin-inline: 6px 2px; padding: 0 4px;
+  border-radius: 8px; box-sizing: border-box; background: var(--jp-warn-color0);
+  color: var(--jp-ui-inverse-font-color0); font-size: 11px; font-weight: 600; line-height: 16px;
+  text-align: center; flex: none; }
 .workbench-chat-note { margin: 6px 0 0; font-size: 0.85em; color: var(--jp-ui-font-color2); }`;
 
   /** @type {Record<string, Record<string, {get: () => Promise<() => any>}>>} */
@@ -254,8 +260,45 @@
     });
   }
 
+  /**
+   * Count on its tab, and in front of the page's title, what nobody has seen yet.
+   * @returns {(node: unknown) => void} Counts one more for the tab a node stands in.
+   */
+  function makeBadges(app) {
+    /** @type {Map<any, number>} */
+    const unseen = new Map();
+    const draw = (widget) => {
+      const { [BADGE]: _, ...dataset } = widget.title.dataset;
+      const count = unseen.get(widget);
+      widget.title.dataset = count ? { ...dataset, [BADGE]: String(count) } : dataset;
+      drawTitle();
+    };
+    const drawTitle = () => {
+      const total = [...unseen.values()].reduce((sum, one) => sum + one, 0);
+      const bare = document.title.replace(/^\(\d+\) /, "");
+      const title = total ? `(${total}) ${bare}` : bare;
+      if (document.title !== title) document.title = title;
+    };
+    // JupyterLab writes the title anew whenever a tab changes.
+    new MutationObserver(drawTitle).observe(document.head, { childList: true, characterData: true, subtree: true });
+    const forget = (widget) => {
+      if (widget && unseen.delete(widget)) draw(widget);
+    };
+    const look = () => document.hidden || forget(app.shell.currentWidget);
+    app.shell.currentChanged?.connect(look);
+    document.addEventListener("visibilitychange", look);
+    return (node) => {
+      const widget = [...app.shell.widgets("main")].find((each) => each.node.contains(node));
+      if (!widget || (widget.isVisible && !document.hidden)) return;
+      if (!unseen.has(widget)) widget.disposed.connect(forget);
+      unseen.set(widget, (unseen.get(widget) ?? 0) + 1);
+      draw(widget);
+    };
+  }
+
   /** Open notebooks of runs, and tell when a run ends or waits. */
   function listenForRuns(app, tracker) {
+    const badge = makeBadges(app);
     window.addEventListener("workbench:open", (event) => {
       const { path, home, beside } = event.detail;
       const place = beside ? besideOf(tracker, event.target, String(beside)) : below(String(path), String(home));
@@ -270,6 +313,7 @@
       app.commands
         .execute("apputils:notify", { message: String(message), type: String(type), options })
         .catch((error) => console.warn(NAME, error));
+      badge(event.target);
       event.preventDefault();
     });
   }
