@@ -27,7 +27,7 @@ from workbench.client.answers import Answering, collect
 from workbench.client.api import Image, WorkbenchClient, encode_images
 from workbench.client.door import client_config, open_client
 from workbench.client.memory import MemoryCalls
-from workbench.client.records import close_records
+from workbench.client.records import close_records, settle_records
 from workbench.client.run import RunKind, begin_run
 from workbench.client.values import ServerInfo, Table
 from workbench.config import Config
@@ -165,6 +165,7 @@ class Workbench(
     @property
     def metrics(self) -> Metrics:
         """What was measured of every request and run, in the data folder of this machine."""
+        settle_records(self.client.records)
         # DuckDB does not survive a fork.
         if self._metrics is None or self._metrics[0] != os.getpid():
             from workbench.metrics import open as open_metrics

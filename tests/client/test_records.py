@@ -14,7 +14,7 @@ import pytest
 import workbench.metrics
 from tests.server.harness import ServerProcess
 from workbench.client.door import open_client
-from workbench.client.records import Spool, close_records, spool_folder
+from workbench.client.records import Spool, close_records, settle_records, spool_folder
 from workbench.client.run import run_row
 from workbench.config import load_config
 from workbench.errors import WorkbenchError
@@ -131,6 +131,26 @@ def test_rows_wait_for_a_server_that_is_away(tmp_path: Path) -> None:
     get_portal().run(write(second, "b"))
     assert ["a", "b"] == sorted(taken)
     assert [] == list(folder.glob("*.jsonl"))
+
+
+def test_who_asks_waits_for_rows_on_their_way(tmp_path: Path) -> None:
+    """`settle_records` returns when the server has the rows; with nothing on its way, at once."""
+    taken: list[str] = []
+
+    async def post(table: str, rows: list[dict[str, object]]) -> None:
+        taken.extend(str(row["id"]) for row in rows)
+
+    async def write(name: str) -> bool:
+        return spool.write("votes", {"id": name})
+
+    spool = Spool(tmp_path / "spool", post, session="s1")
+    for number in range(20):
+        assert get_portal().run(write(f"{number}"))
+        settle_records(spool)
+        assert number + 1 == len(taken)
+    assert not spool.is_sending
+    settle_records(None)
+    spool.close()
 
 
 def test_run_of_a_kernel(tmp_path: Path) -> None:

@@ -214,6 +214,11 @@ class Spool:
             path.with_suffix(".lock").unlink(missing_ok=True)
         return False
 
+    @property
+    def is_sending(self) -> bool:
+        """Whether rows are on their way."""
+        return self._sending is not None and not self._sending.done()
+
     async def flush(self) -> None:
         """Wait a moment for what is on its way; what is not sent then stays in the file."""
         if self._sending is not None:
@@ -258,6 +263,16 @@ def _plain(value: Any) -> Any:
 def spool_folder(data_dir: Path, url: str) -> Path:
     """Return the folder of rows that wait for the server at `url`."""
     return data_dir / "spool" / re.sub(r"[^A-Za-z0-9.]+", "-", url.partition("://")[2])
+
+
+def settle_records(records: Records | None) -> None:
+    """Wait a moment until the server has the rows that are on their way to it.
+
+    So a person who voted and asks the metrics finds the vote.  On the portal's own thread, which
+    sends them, nothing is awaited.
+    """
+    if isinstance(records, Spool) and records.is_sending and not get_portal().here:
+        get_portal().run(records.flush())
 
 
 def close_records(records: Records | None) -> None:
