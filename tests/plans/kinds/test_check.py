@@ -75,6 +75,15 @@ def test_a_pattern_shows_the_text(begin: Begin) -> None:
     assert expected in reason(begin, value="forty\ntwo", regex=r"^\d+$")
 
 
+def test_a_schema_has_patterns(begin: Begin) -> None:
+    """`pattern` of a JSON schema is looked for in texts, and passes by what is none."""
+    schema = {"items": {"pattern": "^a+$"}}
+    found = reason(begin, value=["aa", 3, "b"], schema=schema)
+    assert 'at $[2]: expected pattern "^a+$", found "b"' in found
+    assert "$[0]" not in found
+    assert "$[1]" not in found
+
+
 def test_tests_run_with_inputs(begin: Begin, tmp_path: Path) -> None:
     """Tests of the plan's folder get the inputs as fixtures; frames and imports work."""
     (tmp_path / "helper.py").write_text("LIMIT = 2\n")

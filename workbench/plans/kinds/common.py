@@ -11,6 +11,7 @@ from typing import Any
 from workbench.errors import ConfigError, PlanProblem, StepFailed
 from workbench.messages import OPTION_TYPES, GenerateConfig, Generation, Message, check_option
 from workbench.plans.kinds.base import Field, StepKind
+from workbench.plans.patterns import search
 from workbench.plans.references import is_frame, references_in
 from workbench.plans.spec import Step
 
@@ -187,9 +188,14 @@ def first_violation(value: Any, schema: Mapping[str, Any]) -> str | None:
 
 def violations(value: Any, schema: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Return where a value differs from a schema, what was expected there, and what was found."""
-    from jsonschema import Draft202012Validator
+    from jsonschema import Draft202012Validator, ValidationError, validators
 
-    errors = Draft202012Validator(plain(schema)).iter_errors(value)
+    def pattern(_: Any, wanted: str, instance: Any, __: Any) -> Iterator[ValidationError]:
+        if isinstance(instance, str) and not search(wanted, instance):
+            yield ValidationError(f"{instance!r} does not match {wanted!r}")
+
+    checker = validators.extend(Draft202012Validator, {"pattern": pattern})
+    errors = checker(plain(schema)).iter_errors(value)
     return [
         (
             error.json_path,
