@@ -18,11 +18,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, get_args, overload
 from weakref import WeakKeyDictionary
 
-from workbench.chat.compare import Comparison
-from workbench.chat.dialogue import Dialogue
 from workbench.chat.dialogue_calls import DialogueCalls
 from workbench.chat.session import ChatSession
 from workbench.chat.store import ChatInfo, delete_chat, list_chats, rename_chat
+from workbench.chat.viewers import show_with
 from workbench.client.answers import Answering, collect
 from workbench.client.api import Image, WorkbenchClient, encode_images
 from workbench.client.door import client_config, open_client
@@ -531,11 +530,9 @@ def panel_of(session: ChatSession) -> ChatPanel:
 
 
 _PANELS: WeakKeyDictionary[ChatSession, ChatPanel] = WeakKeyDictionary()
-ChatSession.viewer = panel_of
-
-
-Comparison.viewer = comparison_panel_of
-Dialogue.viewer = dialogue_panel_of
+show_with("session", panel_of)
+show_with("dialogue", dialogue_panel_of)
+show_with("comparison", comparison_panel_of)
 
 
 def _config(how: Mapping[str, Any]) -> GenerateConfig:

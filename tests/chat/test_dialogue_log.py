@@ -239,7 +239,7 @@ def test_text_and_markdown(told: Dialogue) -> None:
     assert "> hmm" in markdown
     assert "## you (a person)" in markdown
     bundle = told._repr_mimebundle_()
-    assert text == bundle["text/plain"] if Dialogue.viewer is None else bundle["text/plain"]
+    assert text == bundle["text/plain"]
 
 
 def test_to_notebook(told: Dialogue) -> None:

@@ -81,3 +81,13 @@ def test_import_is_light() -> None:
     code = "import json, sys, workbench; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set() == LEFT_OUT & set(json.loads(done.stdout))
+
+
+def test_connect_is_light() -> None:
+    """What `connect` needs is loaded; what one panel, dialogue or comparison needs is not yet."""
+    code = "import json, sys, workbench.app; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(json.loads(done.stdout))
+    late = {"dialogue", "dialogue_core", "compare", "compare_run", "judge", "staging"}
+    assert set() == {f"workbench.chat.{name}" for name in late} & loaded
+    assert set() == (LEFT_OUT - {"httpx"}) & loaded

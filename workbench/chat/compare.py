@@ -12,7 +12,7 @@ import itertools
 import random
 import secrets
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from workbench.chat import compare_export as export
 from workbench.chat.compare_run import ComparisonRun, Listener, Schedule
@@ -30,6 +30,7 @@ from workbench.chat.compare_values import (
 )
 from workbench.chat.dialogue_values import LaneState
 from workbench.chat.show import PlainPrinter
+from workbench.chat.viewers import bundle_of
 from workbench.client.api import WorkbenchClient
 from workbench.client.records import Records
 from workbench.errors import (
@@ -80,7 +81,6 @@ class Comparison(ComparisonRun):
         votes: The rows of the votes cast here, in order.
     """
 
-    viewer: ClassVar[Callable[[Comparison], Any] | None] = None
     """Makes what shows a comparison displayed bare; set by the layer that has widgets."""
 
     def __init__(
@@ -117,9 +117,7 @@ class Comparison(ComparisonRun):
         return f"<Comparison of {names}: {len(self.asked)} prompts, {self.state}>"
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        if Comparison.viewer is None:
-            return {"text/plain": repr(self)}
-        return Comparison.viewer(self)._repr_mimebundle_(**kwargs)
+        return bundle_of("comparison", self, repr, **kwargs)
 
     # --- what there is
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Literal, Self, TypedDict
+from typing import Any, Literal, Self, TypedDict
 from weakref import WeakValueDictionary
 
 from workbench.chat.dialogue_core import Core, Ending, as_json, on_portal
@@ -40,6 +40,7 @@ from workbench.chat.recollection import Memory
 from workbench.chat.staging import Staging
 from workbench.chat.stops import Repetition, StopRule, stop_rules
 from workbench.chat.store import ChatLog
+from workbench.chat.viewers import bundle_of
 from workbench.client.api import WorkbenchClient
 from workbench.client.door import client_config, open_client
 from workbench.errors import ConfigError, ConversationLocked, WorkbenchError
@@ -109,7 +110,6 @@ class Dialogue(DialogueHistory):
         ConfigError: When something is not as it must be; nothing is sent then.
     """
 
-    viewer: ClassVar[Callable[[Dialogue], Any] | None] = None
     """Makes the widget that shows a dialogue displayed bare; set by the layer that has widgets."""
 
     def __init__(
@@ -244,9 +244,7 @@ class Dialogue(DialogueHistory):
         return None if found is None or found.read_only else found
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        if Dialogue.viewer is None:
-            return {"text/plain": self.to_text()}
-        return Dialogue.viewer(self)._repr_mimebundle_(**kwargs)
+        return bundle_of("dialogue", self, Dialogue.to_text, **kwargs)
 
     def __enter__(self) -> Self:
         return self

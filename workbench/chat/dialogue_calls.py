@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
-from workbench.chat.dialogue import Dialogue, DialogueCode, DialogueOptions
-from workbench.chat.dialogue_log import DialogueInfo, DialogueTranscript, list_dialogues
-from workbench.chat.dialogue_replay import Replay
-from workbench.chat.participants import Participant
 from workbench.client.api import WorkbenchClient
 from workbench.client.values import Table
 from workbench.config import Config
+
+if TYPE_CHECKING:
+    from workbench.chat.dialogue import Dialogue, DialogueCode, DialogueOptions
+    from workbench.chat.dialogue_log import DialogueInfo, DialogueTranscript
+    from workbench.chat.dialogue_replay import Replay
+    from workbench.chat.participants import Participant
 
 
 class DialogueCalls:
@@ -48,6 +50,8 @@ class DialogueCalls:
             **how: See `Dialogue`: `order`, `turns`, `stop`, `memory`, `human`, `judge`,
                 `moderator`, `seed` and so on.
         """
+        from workbench.chat.dialogue import Dialogue
+
         return Dialogue(
             self.client,
             participants,
@@ -67,6 +71,8 @@ class DialogueCalls:
             read_only: Do not write; works while another process does.
             **code: `order` and `stop`, where they were callables.
         """
+        from workbench.chat.dialogue import Dialogue
+
         held = Dialogue.held(dialogue_id, self.config.data_dir)
         if held is not None and not read_only:
             return held
@@ -85,6 +91,8 @@ class DialogueCalls:
         Args:
             search: Only those that contain this text.
         """
+        from workbench.chat.dialogue_log import list_dialogues
+
         return Table(list_dialogues(self.config.data_dir, search=search), empty="no dialogues")
 
     def replay(self, transcript: DialogueTranscript | Mapping[str, Any] | str | Path) -> Replay:
@@ -93,4 +101,6 @@ class DialogueCalls:
         Args:
             transcript: As an object, as JSON, or as the path of a file of it.
         """
+        from workbench.chat.dialogue import Dialogue
+
         return Dialogue.replay(transcript, self.client)

@@ -10,10 +10,10 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Literal, Self, Unpack
+from typing import Any, Literal, Self, Unpack
 from weakref import WeakValueDictionary
 
 from workbench.chat.conversation import Ask, Job
@@ -21,6 +21,7 @@ from workbench.chat.history import History
 from workbench.chat.show import PlainPrinter
 from workbench.chat.store import ChatLog, chat_path, read_chat
 from workbench.chat.transcript import ROOT, Node, Record, Transcript
+from workbench.chat.viewers import bundle_of
 from workbench.client.api import Image, WorkbenchClient, encode_images
 from workbench.client.door import client_config, open_client
 from workbench.errors import ConfigError, StoreError, WorkbenchError
@@ -59,7 +60,6 @@ class ChatSession(History):
         default_model: What the configuration names, when `model` is `None`.
     """
 
-    viewer: ClassVar[Callable[[ChatSession], Any] | None] = None
     """Makes the widget that shows a session displayed bare; set by the layer that has widgets."""
 
     def __init__(
@@ -144,9 +144,7 @@ class ChatSession(History):
             _HELD[os.getpid(), chat_path(self._data_dir, self.id)] = self
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        if ChatSession.viewer is None:
-            return {"text/plain": repr(self)}
-        return ChatSession.viewer(self)._repr_mimebundle_(**kwargs)
+        return bundle_of("session", self, repr, **kwargs)
 
     def close(self) -> None:
         """Stop an arriving answer, write what waits, and let others write the conversation."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from workbench.chat.compare import Comparison
-from workbench.chat.compare_run import Schedule
-from workbench.chat.compare_values import Contender, Prompt
 from workbench.client.api import WorkbenchClient
 
 if TYPE_CHECKING:
+    from workbench.chat.compare import Comparison
+    from workbench.chat.compare_run import Schedule
+    from workbench.chat.compare_values import Contender, Prompt
     from workbench.evals.paired import Ties
     from workbench.evals.ranking import By, Cluster, Ranking
     from workbench.metrics import Metrics
@@ -67,6 +67,8 @@ class CompareCalls:
             ModelNotFound: When a model is not installed; nothing is sent then.
             ConfigError: When an option is unknown, or two sides have one name.
         """
+        from workbench.chat.compare import Comparison
+
         comparison = Comparison(
             self.client,
             [models] if isinstance(models, str) else models,

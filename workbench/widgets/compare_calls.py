@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
-from workbench.chat.compare import Comparison
-from workbench.chat.compare_run import Schedule
-from workbench.chat.compare_values import Contender, contenders
 from workbench.client.api import WorkbenchClient
 from workbench.config import Config
 from workbench.messages import GenerateConfig
 
 if TYPE_CHECKING:
+    from workbench.chat.compare import Comparison
+    from workbench.chat.compare_run import Schedule
+    from workbench.chat.compare_values import Contender
     from workbench.evals.ranking import Ranking
     from workbench.widgets.compare import ComparePanel
 
@@ -76,6 +76,7 @@ class ComparePanelCalls:
         Raises:
             ConfigError: When an option is unknown, or two sides have one name.
         """
+        from workbench.chat.compare_values import contenders
         from workbench.widgets.compare import ComparePanel
 
         config = GenerateConfig(options={**(options or {}), **more_options}, think=think)

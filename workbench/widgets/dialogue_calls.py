@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from workbench.chat.dialogue import Dialogue
 from workbench.client.api import WorkbenchClient
 from workbench.config import Config
 
 if TYPE_CHECKING:
+    from workbench.chat.dialogue import Dialogue
     from workbench.widgets.dialogue import DialoguePanel
 
 
