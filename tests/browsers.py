@@ -38,10 +38,21 @@ class _Deaths:
 
     def since(self, before: int) -> bool:
         """Tell whether one has ended since, or is dead and still held."""
-        return before < self.ended or not all(browser.is_connected() for browser in self.open)
+        return before < self.ended or not all(map(_lives, self.open))
 
 
 _deaths = _Deaths()
+
+
+def _lives(browser: Browser) -> bool:
+    from playwright.sync_api import Error
+
+    # Asked, since the news of its end may not have come yet.
+    try:
+        browser.new_context().close()
+    except Error:
+        return False
+    return browser.is_connected()
 
 
 @contextmanager
@@ -56,7 +67,7 @@ def chromium() -> Iterator[Browser]:
             yield browser
         finally:
             _deaths.open.remove(browser)
-            _deaths.ended += not browser.is_connected()
+            _deaths.ended += not _lives(browser)
             browser.close()
 
 

@@ -185,6 +185,34 @@ def test_an_interrupt_cancels_and_is_raised_after_the_cleanup() -> None:
     assert 0 == process.returncode
 
 
+_INTERRUPTED_AT_ONCE = """
+import _thread, asyncio
+from workbench.portal import get_portal
+
+cleaned = 0
+async def work():
+    global cleaned
+    try:
+        _thread.interrupt_main()
+        await asyncio.Event().wait()
+    finally:
+        cleaned += 1
+
+for number in range(1, 501):
+    try:
+        get_portal().run(work())
+    except KeyboardInterrupt:
+        assert cleaned == number, (cleaned, number)
+print(cleaned)
+"""
+
+
+def test_an_interrupt_before_the_wait_cancels_too() -> None:
+    """However early it falls, the coroutine has been cleaned up when it is raised."""
+    done = run_python(_INTERRUPTED_AT_ONCE)
+    assert ("500\n", "") == (done.stdout, done.stderr)
+
+
 def test_a_pending_coroutine_does_not_hold_the_process() -> None:
     """A process ends quietly while something still runs on the portal."""
     done = run_python(

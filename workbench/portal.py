@@ -33,11 +33,12 @@ class PortalFuture(concurrent.futures.Future[T]):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
         self._loop = loop
+        self._coro: Coroutine[Any, Any, T] | None = None
         self._task: asyncio.Task[T] | None = None
 
     def cancel(self) -> bool:
         """Ask the coroutine to end, and return whether it was still running."""
-        if self.done():
+        if self.done() or self._coro is None:
             return False
         with contextlib.suppress(RuntimeError):  # the loop is closed: nothing runs any more
             self._loop.call_soon_threadsafe(self._cancel_task)
@@ -46,6 +47,15 @@ class PortalFuture(concurrent.futures.Future[T]):
     def _cancel_task(self) -> None:
         if self._task is not None:
             self._task.cancel()
+        elif self._coro is not None and not self.done():
+            # An interrupt kept it from being handed over.
+            self._coro.close()
+            super().cancel()
+            self.set_running_or_notify_cancel()
+
+    def _submit(self, coro: Coroutine[Any, Any, T]) -> None:
+        self._coro = coro
+        self._loop.call_soon_threadsafe(self._begin, coro)
 
     def _begin(self, coro: Coroutine[Any, Any, T]) -> None:
         self._task = self._loop.create_task(coro)
@@ -105,9 +115,8 @@ class Portal:
 
     def start(self, coro: Coroutine[Any, Any, T]) -> PortalFuture[T]:
         """Run a coroutine on the portal and return its future at once."""
-        loop = self.loop
-        future: PortalFuture[T] = PortalFuture(loop)
-        loop.call_soon_threadsafe(future._begin, coro)
+        future: PortalFuture[T] = PortalFuture(self.loop)
+        future._submit(coro)
         return future
 
     def run(self, coro: Coroutine[Any, Any, T]) -> T:
@@ -121,7 +130,16 @@ class Portal:
         if self.here:
             coro.close()
             self.refuse_here()
-        return self.wait(self.start(coro))
+        future: PortalFuture[T] = PortalFuture(self.loop)
+        try:
+            future._submit(coro)
+            return self.wait(future)
+        except KeyboardInterrupt:
+            # It may have fallen just before the wait, which would have cancelled.
+            if future.cancel():
+                _until_done(future)
+            coro.close()
+            raise
 
     def wait(self, future: PortalFuture[T], *, on_interrupt: Callable[[], None] | None = None) -> T:
         """Wait for what `start` returned.

@@ -264,7 +264,8 @@ def test_cancelled_request_is_told_from_a_failed_one(tmp_path: Path, host: Scrip
         host.enqueue(Reply("one two three", stall_after=2), to="chat")
         body = {"model": MODEL, "messages": ASK}
         with server.http.stream("POST", "/api/chat", json=body) as response:
-            next(response.iter_lines())
+            lines = response.iter_lines()  # held: without it the response is closed
+            next(lines)
         (row,) = rows_after_end(server).to_dict("records")
     assert "cancelled" == row["status"]
     assert pd.isna(row["error_type"])
@@ -276,7 +277,8 @@ def test_killed_server_leaves_a_lost_row(tmp_path: Path, host: ScriptedOllama) -
         host.enqueue(Reply("one two three", stall_after=2), to="chat")
         body = {"model": MODEL, "messages": ASK}
         with server.http.stream("POST", "/api/chat", json=body) as response:
-            next(response.iter_lines())
+            lines = response.iter_lines()  # held: without it the response is closed
+            next(lines)
             os.kill(server.process.pid, signal.SIGKILL)
             server.process.wait()
         (row,) = read(server, "requests").to_dict("records")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from typing import Generic, TypeVar
 
 from workbench.messages import Generation, GenerationBuilder, StreamEvent
@@ -46,7 +46,7 @@ class Answering(Generic[T]):
         finally:
             self._relay.close()
 
-    def events(self) -> Iterator[T]:
+    def events(self) -> Generator[T, None, None]:
         """Yield the events; leaving the loop closes the connection."""
         future = self._portal.start(self._pump())
         try:

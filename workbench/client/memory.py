@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from pathlib import Path
@@ -221,8 +222,10 @@ class MemoryCalls:
             return progress
         printer = PullPrinter(_print, live=self._live)
         try:
-            for step in progress:
-                printer.feed(step)
+            # An interrupt may fall between two steps, and a traceback would keep the iterator.
+            with contextlib.closing(progress):
+                for step in progress:
+                    printer.feed(step)
         except KeyboardInterrupt:
             printer.close()
             print(f"Cancelled; wb.pull({model!r}) goes on where it stopped.", file=sys.stderr)
