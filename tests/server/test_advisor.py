@@ -33,6 +33,7 @@ from workbench.server.residency.advisor import (
     compute_bytes,
     estimate,
     estimate_by_size,
+    from_neighbour,
     judge,
     kv_bytes,
     ollama_context,
@@ -280,6 +281,20 @@ def test_context_is_never_longer_than_the_model() -> None:
     """A wish beyond the trained context is estimated as what the engine makes of it."""
     model = facts(QWEN3_06B)
     assert estimate(model, 40_960) == estimate(model, 10**6)
+
+
+def test_measurement_with_another_context_corrects() -> None:
+    """What one context took moves the estimate of another; a longer one never needs less."""
+    short, long, longer = (estimate(facts(LLAMA31_8B), n) for n in (1024, 4096, 8192))
+    measured = with_measured(long, Measured(6 * GIB), overhead_bytes=0)
+    less, more = (from_neighbour(one, long, measured) for one in (short, longer))
+    assert less.needed_bytes < measured.needed_bytes < more.needed_bytes
+    assert longer.kv_bytes - long.kv_bytes == more.needed_bytes - measured.needed_bytes
+    assert ("estimated", "estimated from what it took with a context of 4096") == (
+        more.source,
+        more.reason,
+    )
+    assert more.low_bytes <= more.needed_bytes <= more.high_bytes
 
 
 def test_measured_figure_takes_the_place() -> None:

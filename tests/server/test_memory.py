@@ -23,14 +23,15 @@ from workbench.testing.gguf import make_gguf
 
 GIB, MIB = 2**30, 2**20
 LLAMA = FakeModel("llama3.1:8b", size_bytes=5 * GIB, model_info=LLAMA31_8B)
+FRESH = FakeModel("never-loaded:8b", size_bytes=5 * GIB, model_info=LLAMA31_8B)
 GEMMA = FakeModel("gemma3:12b", size_bytes=8 * GIB, model_info=GEMMA3_12B)
 EMBED = FakeModel("embed", size_bytes=GIB, capabilities=("embedding",))
 
 
 @pytest.fixture(scope="module")
 def ollama_host() -> Iterator[ScriptedOllama]:
-    """Yield an Ollama with 24 GiB and three models."""
-    with ScriptedOllama(models=[LLAMA, GEMMA, EMBED], memory_bytes=24 * GIB) as scripted:
+    """Yield an Ollama with 24 GiB and four models."""
+    with ScriptedOllama(models=[LLAMA, FRESH, GEMMA, EMBED], memory_bytes=24 * GIB) as scripted:
         yield scripted
 
 
@@ -170,7 +171,7 @@ def test_low_memory_is_warned_of_until_it_is_well(server: ServerProcess, card: S
 
 def test_fit_has_its_parts(server: ServerProcess) -> None:
     """An estimate for Ollama: files, keys and values of 8192 tokens, a step, and a process."""
-    found = fit(server, "llama3.1:8b", num_ctx=8192)
+    found = fit(server, "never-loaded:8b", num_ctx=8192)
     # Above 4096 tokens Ollama takes steps of 1024.
     parts = (5 * GIB, GIB, 4 * 1024 * (128_256 + 4096), GPU_PROCESS_BYTES)
     assert parts == tuple(
@@ -184,7 +185,7 @@ def test_fit_has_its_parts(server: ServerProcess) -> None:
         found["evicts"],
     )
     assert found["low_bytes"] < found["needed_bytes"] < found["high_bytes"]
-    assert ("llama3.1:8b", "ollama", 24 * GIB) == (
+    assert ("never-loaded:8b", "ollama", 24 * GIB) == (
         found["model"],
         found["backend"],
         found["total_bytes"],
@@ -239,7 +240,13 @@ def test_measured_figure_replaces_the_estimate(server: ServerProcess) -> None:
     soon(lambda: fit(server, "llama3.1:8b", num_ctx=4096)["reason"] == "it is loaded", False)
     left = fit(server, "llama3.1:8b", num_ctx=4096)
     assert ("measured", 5 * GIB + GPU_PROCESS_BYTES) == (left["source"], left["needed_bytes"])
-    assert "estimated" == fit(server, "llama3.1:8b", num_ctx=8192)["source"]
+    # With another context only the keys and values are estimated.
+    longer = fit(server, "llama3.1:8b", num_ctx=8192)
+    assert ("estimated", GIB // 2) == (
+        longer["source"],
+        longer["needed_bytes"] - left["needed_bytes"],
+    )
+    assert "estimated from what it took with a context of 4096" == longer["estimate_reason"]
     state = State(server.data_dir)
     assert (5 * GIB, 5 * GIB) == state.measured_memory(LLAMA.full_digest, 4096)
 

@@ -117,6 +117,12 @@ class State:
                 return size, vram
         return None
 
+    def measured_contexts(self, digest: str) -> list[int]:
+        """Return the contexts with which a model was seen loaded."""
+        found = self._values.get("memory", {})
+        tails = (key.removeprefix(f"{digest}@") for key in found if key.startswith(f"{digest}@"))
+        return [int(tail) for tail in tails if tail.isdecimal()]
+
     def remember_memory(
         self,
         digest: str,

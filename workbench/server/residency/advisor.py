@@ -206,6 +206,27 @@ def with_measured(found: Estimate, measured: Measured, *, overhead_bytes: int) -
     )
 
 
+def from_neighbour(found: Estimate, near: Estimate, measured: Estimate) -> Estimate:
+    """Correct an estimate by what the model took with another context.
+
+    What the metadata does not tell is the same with both, so the measurement moves the estimate as
+    far as it was off there.
+
+    Args:
+        near: The estimate for the other context.
+        measured: The measurement with it.
+    """
+    needed = found.needed_bytes + measured.needed_bytes - near.needed_bytes
+    needed = max(needed, found.kv_bytes)
+    return replace(
+        found,
+        needed_bytes=needed,
+        low_bytes=min(found.low_bytes, needed),
+        high_bytes=max(found.high_bytes, needed),
+        reason=f"estimated from what it took with a context of {measured.num_ctx}",
+    )
+
+
 # ---- Ollama's own rule (server/sched.go, llm/llama_server.go of 0.33)
 
 

@@ -288,19 +288,36 @@ class Fits:
         room: Room,
     ) -> Estimate:
         overhead = advisor.GPU_PROCESS_BYTES if room.on_gpu else advisor.ENGINE_PROCESS_BYTES
-        if known.facts is None:
-            found = advisor.estimate_by_size(
-                entry.size_bytes or 0, num_ctx, overhead_bytes=overhead, why=known.problem
-            )
-        else:
+
+        def estimate(context: int) -> Estimate:
+            if known.facts is None:
+                size, why = entry.size_bytes or 0, known.problem
+                return advisor.estimate_by_size(size, context, overhead_bytes=overhead, why=why)
             facts = replace(known.facts, weights_bytes=entry.size_bytes or 0)
-            found = advisor.estimate(facts, num_ctx, ubatch=batch, overhead_bytes=overhead)
-        measured = self._state.measured_memory(entry.digest, num_ctx)
-        if measured is None:
+            return advisor.estimate(facts, context, ubatch=batch, overhead_bytes=overhead)
+
+        def measure(context: int) -> Estimate | None:
+            measured = self._state.measured_memory(entry.digest, context)
+            if measured is None:
+                return None
+            # The resident memory of a process of ours is all of it; Ollama adds up buffers only.
+            left_out = 0 if backend.kind == "llamacpp" else overhead
+            return advisor.with_measured(
+                estimate(context), Measured(*measured), overhead_bytes=left_out
+            )
+
+        if exact := measure(num_ctx):
+            return exact
+        found = estimate(num_ctx)
+        near = min(
+            self._state.measured_contexts(entry.digest),
+            key=lambda context: abs(context - num_ctx),
+            default=None,
+        )
+        measured = None if near is None else measure(near)
+        if near is None or measured is None:
             return found
-        # The resident memory of a process of ours is all of it; Ollama adds up buffers only.
-        left_out = 0 if backend.kind == "llamacpp" else overhead
-        return advisor.with_measured(found, Measured(*measured), overhead_bytes=left_out)
+        return advisor.from_neighbour(found, estimate(near), measured)
 
     def _room(
         self, backend: Backend, loaded: RunningModel | None, taken: GpuSnapshot
