@@ -145,10 +145,15 @@ def test_max_loaded_is_a_limit(start: Start) -> None:
     assert (2, True) == (len(loaded(server)), "three" in loaded(server))
 
 
-def test_memory_is_a_budget(start: Start, models: Path) -> None:
-    """engine.memory_bytes: two models take turns in room for one; a larger one gets a 507."""
-    size = (models / "three.gguf").stat().st_size
-    server = start(f"[engine]\nmemory_bytes = {size}\n")
+def test_memory_is_a_budget(start: Start) -> None:
+    """engine.memory_bytes: two models take turns in room for one; a larger one gets a 507.
+
+    The advisor and the engine count alike: what fits by the one is loaded by the other.
+    """
+    one = start().http.get("/workbench/v1/fit", params={"model": "one"}).json()["needed_bytes"]
+    server = start(f"[engine]\nmemory_bytes = {one * 3 // 2}\n")
+    fit = server.http.get("/workbench/v1/fit", params={"model": "one"}).json()
+    assert ("alongside", one) == (fit["verdict"], fit["needed_bytes"])
     for name in ("one", "two"):
         assert 200 == say(server, name).status_code
     assert {"two"} == set(loaded(server))

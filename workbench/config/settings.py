@@ -171,7 +171,7 @@ SETTINGS: tuple[Setting, ...] = (
         "bytes",
         0,
         "",
-        "Bytes that embedded models may use together, or a size as '8GB'; "
+        "Bytes that the processes of embedded models may take together, or a size as '8GB'; "
         "0 is the memory of the machine.",
         changeable=True,
     ),

@@ -255,10 +255,10 @@ def _make_recorder(config: Config, events: Events) -> Recorder:
 
 
 def _estimate_by(fits: Fits) -> Estimate:
-    """Return what estimates a load: the advisor for hosts; an embedded model is its file."""
+    """Return what estimates a load: the advisor where it knows how; else the files."""
 
     async def estimate(backend: Backend, entry: ModelEntry, options: Mapping[str, Any]) -> Need:
-        if backend.kind == "ollama":
+        if backend.kind in ("ollama", "llamacpp"):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ESTIMATE_S):
                     return await fits.need(backend, entry, options)

@@ -136,6 +136,8 @@ class Fits:
         found = (await self.fit(backend, entry, num_ctx=wished)).estimate
         if found is None:
             return need_by_files(backend, entry)
+        if not backend.expires_models:
+            return Need(found.needed_bytes, found.needed_bytes)
         known = self._known.get(_key(backend, entry))
         if known is None or known.facts is None:
             return Need(found.needed_bytes, int(found.needed_bytes / OLLAMA_SHARE))

@@ -377,6 +377,9 @@ class Host:
         resident = Resident(self.backend, want.entry, lane, want.embed)
         resident.names |= {item.entry.name.lower() for item in wants}
         resident.size_bytes = want.entry.size_bytes
+        if not self.backend.expires_models:
+            # A process of ours is planned with as it was estimated, until it is known to be larger.
+            resident.size_bytes = self.room.need_of(lane).size_bytes or resident.size_bytes
         wishes = self.departures.wishes(resident)
         host, held = self.backend.expires_models, self.departures.held(resident)
         resident.keep_alive_s = want.keep_alive_s

@@ -267,3 +267,5 @@ def take_figures(resident: Resident, row: RunningModel) -> None:
         resident.vram_bytes = row.vram_bytes
         resident.expires_at = row.expires_at
         resident.forever = row.forever
+    elif row.rss_bytes is not None:
+        resident.size_bytes = max(resident.size_bytes or 0, row.rss_bytes)
