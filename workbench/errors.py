@@ -33,6 +33,7 @@ The tree::
       PlanError
         PlanInvalid
         StepFailed
+          StepTimedOut
         ReplayMismatch
         CannotVerify
       ServerNotRunning
@@ -534,6 +535,10 @@ class StepFailed(PlanError):
     @property
     def fields(self) -> Mapping[str, Any]:
         return {"step": self.step, "reason": self.reason}
+
+
+class StepTimedOut(StepFailed):
+    """Raised when a step of a plan took longer than its `timeout` allows."""
 
 
 class ReplayMismatch(PlanError):

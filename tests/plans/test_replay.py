@@ -100,6 +100,37 @@ def test_every_kind_is_replayed(run: RunFolder, tmp_path: Path) -> None:
     assert read_record(run)["replayable"]
 
 
+def test_an_item_kept_after_its_time_is_no_replay(
+    ollama: ScriptedOllama, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a clock decided and the plan kept as a result is told: no tape can repeat it."""
+    monkeypatch.setenv("WORKBENCH_URL", ollama.url)
+    text = """\
+plan: slow
+plan_version: 1
+steps:
+  - id: nap
+    kind: python
+    foreach: {seconds: [0, 60]}
+    on_error: keep
+    timeout_s: 5
+    code: |
+      import time
+      def run(seconds):
+          time.sleep(seconds)
+          return seconds
+"""
+    client = WorkbenchClient(ollama.url)
+    folder = carry_out(text, tmp_path / "plan", client, cache=False)
+    get_portal().run(client.aclose())
+    record = read_record(folder)
+    assert ("done", False, ["item 1 of nap is kept as it ran out of time"]) == (
+        record["status"],
+        record["replayable"],
+        record["not_replayable"],
+    )
+
+
 def test_the_record_knows_who_answered_and_what_was_decided(run: RunFolder) -> None:
     """Approvals stand in the record with who, when, note and the hash of the question."""
     record = read_record(run)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench.errors import PlanError, ReplayMismatch, StepFailed
+from workbench.errors import PlanError, ReplayMismatch, StepFailed, StepTimedOut
 from workbench.plans import exchange
 from workbench.plans.current import told
 from workbench.plans.kinds.base import StepContext
@@ -163,7 +163,7 @@ async def _carry_out(
         except TimeoutError as exc:
             seconds = context.step.timeout_s or 0.0
             where = await _where(context, process.pid)
-            raise StepFailed(
+            raise StepTimedOut(
                 context.step.id,
                 f"it took longer than {seconds:g} s and was ended{where}",
                 hint="Raise the step's timeout, or let it do less.",

@@ -7,6 +7,7 @@ text: in the run's own process it would hold up every other step.
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -16,8 +17,14 @@ from workbench.errors import PlanError
 LIMIT_S = 10.0
 """How long one search may take, in seconds."""
 
+# The process ends by itself too, should the run be killed meanwhile.
 _PROGRAM = (
     "import json, re, sys\n"
+    "try:\n"
+    "    import resource\n"
+    "    resource.setrlimit(resource.RLIMIT_CPU, (int(sys.argv[1]),) * 2)\n"
+    "except (ImportError, ValueError, OSError):\n"
+    "    pass\n"
     "pattern, text = json.load(sys.stdin)\n"
     "print(re.search(pattern, text) is not None)\n"
 )
@@ -36,7 +43,7 @@ def search(pattern: str, text: str, *, limit_s: float = LIMIT_S) -> bool:
         re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as exc:
         raise PlanError(f"{pattern!r} is no pattern: {exc}.") from exc
-    command = [sys.executable, "-I", "-S", "-c", _PROGRAM]
+    command = [sys.executable, "-I", "-S", "-c", _PROGRAM, str(math.ceil(limit_s) + 1)]
     given = json.dumps([pattern, text]).encode()
     try:
         done = subprocess.run(command, input=given, capture_output=True, timeout=limit_s)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 
-from workbench.errors import PlanError, StepFailed, StoreError
+from workbench.errors import PlanError, StepFailed, StepTimedOut, StoreError
 from workbench.plans.approvals import find_answer
 from workbench.plans.artifacts import StepFile, attempt_folder, save_outputs
 from workbench.plans.expressions import evaluate
@@ -179,6 +179,10 @@ class Foreach:
             self.outcomes[unit.item or 0] = outcome
             if not outcome.good and self.step.on_error == "fail":
                 stop.set()
+            elif (outcome.error or {}).get("type") == StepTimedOut.__name__:
+                # Kept as a result, though a replay has no clock to come to it again.
+                reason = f"item {unit.item} of {self.step.id} is kept as it ran out of time"
+                self.whole.write("not_replayable", reason=reason)
             self._progress()
 
         async with asyncio.TaskGroup() as group:

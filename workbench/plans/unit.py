@@ -20,7 +20,7 @@ from workbench.errors import (
     PlanInvalid,
     ReplayMismatch,
     ServerNotRunning,
-    StepFailed,
+    StepTimedOut,
     StoreError,
     WorkbenchError,
 )
@@ -387,7 +387,7 @@ class Unit:
         except TimeoutError as exc:
             if not deadline.expired():
                 raise
-            raise StepFailed(
+            raise StepTimedOut(
                 self.step.id,
                 f"it took longer than {format_seconds(limit_s)}",
                 hint="Give it more time: `timeout`.",
