@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from typing import Any
@@ -28,10 +29,12 @@ async def answer(client: httpx.AsyncClient, number: int) -> dict[str, Any]:
     lines = []
     async with client.stream("POST", "/api/generate", json=body) as response:
         assert 200 == response.status_code
-        async for line in response.aiter_lines():
-            lines.append(json.loads(line))
-            if number % 2:
-                return {"left": True, **lines[-1]}
+        # Closed at once: else the collector does it some time later, in another test.
+        async with contextlib.aclosing(response.aiter_lines()) as arriving:
+            async for line in arriving:
+                lines.append(json.loads(line))
+                if number % 2:
+                    return {"left": True, **lines[-1]}
     return {"left": False, **lines[-1]}
 
 

