@@ -43,11 +43,12 @@
 .workbench-chat-output .wb-static details { margin: 0 0 8px; }
 .workbench-chat-output .wb-static .wb-turn summary { cursor: pointer; color: var(--jp-ui-font-color2); }
 .workbench-chat-output .wb-static .wb-end { margin-top: 6px; color: var(--jp-error-color1); }
-.lm-TabBar-tab[data-workbench-unseen]::after { content: attr(data-workbench-unseen);
-  align-self: center; min-width: 16px; height: 16px; margin-inline: 6px 2px; padding: 0 4px;
-  border-radius: 8px; box-sizing: border-box; background: var(--jp-warn-color0);
-  color: var(--jp-ui-inverse-font-color0); font-size: 11px; font-weight: 600; line-height: 16px;
-  text-align: center; flex: none; }
+.lm-DockPanel-tabBar .lm-TabBar-tab[data-workbench-unseen]::before { content: attr(data-workbench-unseen);
+  position: static; order: 1; flex: none; align-self: center; box-sizing: border-box;
+  min-width: 16px; width: auto; height: 16px; margin: 0 4px 0 2px; padding: 0 4px;
+  border-radius: 8px; background: var(--jp-brand-color1); color: var(--jp-ui-inverse-font-color0);
+  font-size: 11px; font-weight: 600; line-height: 16px; text-align: center; }
+.lm-DockPanel-tabBar .lm-TabBar-tab[data-workbench-unseen] .lm-TabBar-tabCloseIcon { order: 2; }
 .workbench-chat-note { margin: 6px 0 0; font-size: 0.85em; color: var(--jp-ui-font-color2); }`;
 
   /** @type {Record<string, Record<string, {get: () => Promise<() => any>}>>} */
