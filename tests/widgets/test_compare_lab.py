@@ -152,6 +152,7 @@ def test_votes_by_key_on_blind_prompts(panel: Comparing, notebook: Notebook) -> 
     panel.ended()
     expect(panel.names).to_have_text(["Answer A", "Answer B"])
     expect(panel.root.locator(".wb-lane-facts").first).to_have_text("")
+    expect(panel.button("Model seer: state hidden until the vote")).to_be_visible()
     panel.press("1")
     expect(panel.names).not_to_have_text(["Answer A", "Answer B"])
     expect(panel.root.locator(".wbc-verdict")).to_contain_text("is better")

@@ -103,7 +103,9 @@ export class Header {
     const adjusted = Object.keys(side.params).length + (side.system ? 1 : 0) + (side.think === null ? 0 : 1);
     const name = visible(side.name);
     setText(chip.name, name);
-    setText(chip.word, row?.toy ? `${word} · toy` : word);
+    // One line above says that they are hidden; the word on each chip would crowd the head.
+    const shown = row?.state === "hidden" ? "" : word;
+    setText(chip.word, [shown, row?.toy && "toy"].filter(Boolean).join(" · "));
     chip.dot.dataset.kind = kind;
     chip.button.setAttribute("aria-label", `Model ${name}: ${word || "state unknown"}`);
     chip.button.title = `${visible(side.model)}: ${word}`;
