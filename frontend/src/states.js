@@ -8,6 +8,7 @@ const STATES = {
   releasing: ["unloading", "moving"],
   absent: ["not loaded", "cold"],
   unknown: ["state unknown", "cold"],
+  hidden: ["state hidden until the vote", "cold"],
 };
 
 /** Return the word and the kind of dot for a state. */

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import comm
+import httpx
 import nbformat
 import pytest
 
@@ -16,10 +17,11 @@ from tests.widgets.wire import Wire
 from workbench.chat.compare import Comparison
 from workbench.chat.compare_values import Contender, contenders
 from workbench.client.api import WorkbenchClient
+from workbench.client.values import ModelFit, ModelInfo
 from workbench.portal import get_portal
 from workbench.testing import FakeModel, RecordedRequest, Reply, ScriptedOllama
 from workbench.widgets.compare import ComparePanel
-from workbench.widgets.compare_picture import as_contender, split_prompts
+from workbench.widgets.compare_picture import as_contender, picker_rows, split_prompts
 
 PATIENCE_S = 60.0
 GB = 10**9
@@ -241,6 +243,73 @@ def test_blind_tells_nothing_before_the_vote(
     assert {"a", "b"} == {lane["name"] for lane in state["lanes"]}
     assert "v" == state["progress"]
     assert all(turn["fig"]["tokens"] for turn in state["turns"])
+
+
+def test_asking_a_hidden_answer_again_does_not_show_whose_it_is(
+    ollama: ScriptedOllama, new: Callable[..., View]
+) -> None:
+    """While one failed answer is asked for again, no state, plan or error names its model."""
+    ollama.enqueue(Reply("whole"), Reply("x", error_after=(0, "b is out of memory")), to="chat")
+    view = new(blind=True)
+    state = view.ask("Why?")
+    failed = next(turn for turn in state["turns"] if turn["error"])
+    assert "out of memory" not in json.dumps(state)
+    before = len(view.wire.content)
+    ollama.enqueue(Reply("again", stall_after=0), to="chat")
+    view.send("again", mid=failed["mid"])
+    assert ollama.wait_for_request(3, to="chat").stalled.wait(PATIENCE_S)
+    busy = view.until(lambda s: s["busy"] and s["prompt"]["held"])
+    ollama.release()
+    done = view.until(lambda s: not s["busy"] and "again" in texts(s))
+    assert [None, None] == [busy["plan"], done["plan"]]
+    told = [c["s"] for c in view.wire.content[before:] if c["t"] == "state"]
+    assert [] == [picture["plan"] for picture in told if picture.get("plan")]
+    view.send("vote", verdict="tie")
+    assert view.until(lambda s: not s["prompt"]["hidden"])["plan"] is not None
+
+
+def test_what_a_model_does_is_not_shown_while_names_are_hidden() -> None:
+    """Of two models in different states the pickers say the same, until the names are shown."""
+    models = [
+        ModelInfo("a", state="busy", fit=ModelFit(verdict="alone", reason="1 GB free")),
+        ModelInfo("b", state="absent", load_s=2.0, evicts=("a",)),
+    ]
+    hidden = picker_rows(models, hiding=True)
+    first, second = ({**row, "name": "", "load_s": None} for row in hidden)
+    assert first == second
+    assert ["busy", "absent"] == [row["state"] for row in picker_rows(models, hiding=False)]
+
+
+def test_a_model_that_is_gone_is_not_named_while_names_are_hidden(
+    ollama: ScriptedOllama, new: Callable[..., View]
+) -> None:
+    """What keeps a hidden answer from being asked again is told once the names are shown."""
+    ollama.enqueue(Reply("whole"), Reply("x", error_after=(0, "b broke")), to="chat")
+    view = new(blind=True)
+    view.ask("Why?")
+    httpx.request("DELETE", f"{ollama.url}/api/delete", json={"model": "b"}).raise_for_status()
+    view.send("again")
+    state = view.until(lambda s: s["problem"] and not s["busy"])
+    assert "'b'" not in json.dumps([state["problem"], state["turns"], state["lanes"]])
+    assert "told with the names" in state["problem"]["text"]
+    view.send("reveal")
+    assert "b" in view.until(lambda s: not s["prompt"]["hidden"])["problem"]["text"]
+
+
+def test_votes_on_a_hidden_prompt_are_not_ranked_yet(new: Callable[..., View]) -> None:
+    """A ranking that counted them at once would name who won."""
+    view = new("a", "b", "c", blind=True)
+    view.ask("Why?")
+    view.send("ranking", open=True, scope="here")
+    view.send("vote", verdict="a")
+    state = view.until(lambda s: (s["ranking"] or {}).get("waiting") == 1)
+    assert [] == state["ranking"]["rows"]
+    assert "1 vote is on a prompt whose names are hidden" in state["ranking"]["notes"][0]
+    for count in (2, 3):
+        view.send("vote", verdict="a")
+        view.until(lambda s, n=count: len([p for p in s["prompt"]["pairs"] if p[2]]) == n)
+    state = view.until(lambda s: (s["ranking"] or {}).get("rows"))
+    assert (0, 3) == (state["ranking"]["waiting"], state["ranking"]["votes"])
 
 
 def test_three_sides_are_judged_in_pairs(new: Callable[..., View]) -> None:

@@ -33,7 +33,7 @@ from workbench.widgets.headless import (
     stop_works_while_busy,
 )
 from workbench.widgets.lanes import PROTOCOL, Action, LaneViews, lane_status
-from workbench.widgets.snapshot import EXAMPLES, model_rows
+from workbench.widgets.snapshot import EXAMPLES
 
 if TYPE_CHECKING:
     from workbench.evals.ranking import Ranking
@@ -265,6 +265,14 @@ class ComparePanel:
         self._join_live()
         self.views.changed()
 
+    @property
+    def hiding(self) -> bool:
+        """Whether the names for a prompt are hidden: then nothing tells what a model does now."""
+        comparison = self.comparison
+        if comparison is None or not comparison.blind:
+            return False
+        return any(comparison.hidden(asked.index) for asked in reversed(comparison.asked))
+
     def set_sides(self, sides: Sequence[Contender]) -> None:
         """Choose who is asked next."""
         self.sides, self._proposed, self.problem = list(sides), False, None
@@ -386,12 +394,18 @@ class ComparePanel:
         """Compute the ranking of the chosen votes."""
         from workbench.evals.ranking import rank
 
-        votes = [vote for one in self.comparisons for vote in one.votes]
+        votes, waiting = compare_picture.countable(self.comparisons)
         if self.scope == "here" or self.all_rankings is None:
             ranking = await asyncio.to_thread(rank, votes, by="label")
+            found = compare_picture.ranking_of(ranking)
+        elif waiting:
+            # In the metrics they cannot be told from others, and each would name who won.
+            found = {"rows": [], "votes": 0, "level": None, "notes": []}
         else:
-            ranking = await asyncio.to_thread(self.all_rankings)
-        self.ranking = compare_picture.ranking_of(ranking)
+            found = compare_picture.ranking_of(await asyncio.to_thread(self.all_rankings))
+        if waiting:
+            found["notes"] = [compare_picture.waiting_words(waiting), *found["notes"]]
+        self.ranking = {**found, "waiting": waiting}
         self.views.changed()
 
     # --- to the view
@@ -400,6 +414,7 @@ class ComparePanel:
         """Return what the view draws, as JSON values."""
         comparison, asked = self.comparison, self.asked
         busy = comparison is not None and comparison.busy
+        hiding = self.hiding
         return {
             "conv": {
                 "cid": DRAFT if comparison is None else comparison.id,
@@ -421,12 +436,13 @@ class ComparePanel:
                 "changed": self.changed,
                 "scopes": ["here"] if self.all_rankings is None else ["here", "all"],
             },
-            "plan": self._plan(),
-            "problem": self.problem,
+            # The order of work and what is in memory would tell whose answer it is.
+            "plan": None if hiding else self._plan(),
+            "problem": self._problem(hiding),
             "unasked": self.unasked,
             "ranking": self.ranking if self.ranking_open else None,
             "scope": self.scope,
-            "models": model_rows(self.models),
+            "models": compare_picture.picker_rows(self.models, hiding=hiding),
             "presets": self._presets(),
             "examples": list(EXAMPLES),
             "env": {
@@ -438,6 +454,11 @@ class ComparePanel:
                 else str(self._view.model_id),
             },
         }
+
+    def _problem(self, hiding: bool) -> dict[str, Any] | None:
+        if not hiding or self.problem is None or self.unasked:
+            return self.problem
+        return {"text": compare_picture.HIDDEN_PROBLEM, "hint": compare_picture.HIDDEN_HINT}
 
     def _held(self) -> Comparison:
         assert self.comparison is not None

@@ -7,7 +7,7 @@ answer to the prompt has ended, and no error that could name a model.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from workbench.chat.compare import Comparison
@@ -16,9 +16,10 @@ from workbench.chat.transcript import error_wire
 from workbench.messages import GenerateConfig
 from workbench.widgets.frames import LiveAnswer
 from workbench.widgets.lanes import COLOURS
-from workbench.widgets.snapshot import model_label
+from workbench.widgets.snapshot import model_label, model_rows
 
 if TYPE_CHECKING:
+    from workbench.client.values import ModelInfo
     from workbench.evals.ranking import Ranking
 
 Picture = dict[str, Any]
@@ -26,6 +27,8 @@ Pair = tuple[int, int]
 
 LONGEST_LABEL = 120
 _HIDDEN_ERROR = "This answer failed. The reason is told with the names."
+HIDDEN_PROBLEM = "One of them cannot answer now; which one is told with the names."
+HIDDEN_HINT = "Show the names to see which, and what to do."
 
 
 def letter(position: int) -> str:
@@ -140,7 +143,7 @@ def lanes_of(comparison: Comparison, asked: Asked) -> list[Picture]:
     for position, name in enumerate(comparison.sides(asked.index)):
         side, answer = comparison.contender(name), asked.answers.get(name)
         doing = comparison.lanes[name]
-        away = not hidden and comparison.busy and doing.turn not in (None, asked.index)
+        away = _is_away(comparison, asked, doing.turn)
         lanes.append(
             {
                 "key": position,
@@ -156,6 +159,13 @@ def lanes_of(comparison: Comparison, asked: Asked) -> list[Picture]:
             }
         )
     return lanes
+
+
+def _is_away(comparison: Comparison, asked: Asked, turn: int | None) -> bool:
+    """Whether a side works on another prompt, and may be seen to: not on one that is hidden."""
+    if not comparison.busy or turn is None or turn == asked.index:
+        return False
+    return not comparison.hidden(asked.index) and not comparison.hidden(turn)
 
 
 def _rest(answer: Answer | None, *, hidden: bool, held: bool) -> Picture:
@@ -176,6 +186,18 @@ def _rest(answer: Answer | None, *, hidden: bool, held: bool) -> Picture:
     }
 
 
+def picker_rows(models: Sequence[ModelInfo], *, hiding: bool) -> list[Picture]:
+    """Return the models to choose from; while names are hidden, without what each one does now.
+
+    A model that answers again, failed to load or was unloaded would tell whose answer that is.
+    """
+    rows = model_rows(models)
+    if not hiding:
+        return rows
+    nothing: Picture = {"state": "hidden", "evicts": [], "fit": {"verdict": None, "reason": None}}
+    return [{**row, **nothing} for row in rows]
+
+
 def facts_of(side: Contender) -> list[str]:
     """Return how a side is asked, in words."""
     label = model_label(side.model)
@@ -189,6 +211,24 @@ def facts_of(side: Contender) -> list[str]:
 
 
 # --- votes
+
+
+def countable(comparisons: Iterable[Comparison]) -> tuple[list[Picture], int]:
+    """Return the votes that may be ranked, and how many are on prompts that are still hidden."""
+    found: list[Picture] = []
+    waiting = 0
+    for one in comparisons:
+        hidden = {asked.index for asked in one.asked if one.hidden(asked.index)}
+        shown = [vote for vote in one.votes if vote["turn"] not in hidden]
+        waiting += len(one.votes) - len(shown)
+        found += shown
+    return found, waiting
+
+
+def waiting_words(count: int) -> str:
+    """Say why votes are not counted yet."""
+    votes = "1 vote is" if count == 1 else f"{count} votes are"
+    return f"{votes} on a prompt whose names are hidden; counted once they are shown."
 
 
 def pairs_of(comparison: Comparison, asked: Asked) -> list[Pair]:

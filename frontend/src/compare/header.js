@@ -85,31 +85,30 @@ export class Header {
     return chip;
   }
 
-  update({ setup, models, busy, prompts, prompt }) {
+  update({ setup, models, busy, prompts }) {
     while (this.chips.length > setup.sides.length) this.#drop(this.chips.pop());
     while (this.chips.length < setup.sides.length) {
       this.chips.push(this.#chip(this.chips.length));
       this.sides.append(this.chips.at(-1).el);
     }
-    // Which model is loaded tells who answered last, or whom Retry asks.
-    const known = prompt?.hidden ? null : models;
-    setup.sides.forEach((side, place) => this.#drawChip(this.chips[place], side, known, setup.sides.length > 1));
+    setup.sides.forEach((side, place) => this.#drawChip(this.chips[place], side, models, setup.sides.length > 1));
     this.blind.setAttribute("aria-pressed", String(setup.blind));
     for (const button of this.el.querySelectorAll(".wbc-chip button, .wbc-add")) button.disabled = Boolean(busy) || this.panel.link.gone;
     this.exports.button.disabled = prompts.length === 0;
   }
 
   #drawChip(chip, side, models, many) {
-    const row = models?.find((one) => one.name === side.model) ?? models?.find((one) => one.name === side.model.replace(/:latest$/, "").split("@")[0]);
-    const [word, kind] = row ? stateWord(row.state) : [models?.length ? "not installed" : "", "cold"];
+    const row = models.find((one) => one.name === side.model) ?? models.find((one) => one.name === side.model.replace(/:latest$/, "").split("@")[0]);
+    const [word, kind] = row ? stateWord(row.state) : [models.length ? "not installed" : "", "cold"];
     const adjusted = Object.keys(side.params).length + (side.system ? 1 : 0) + (side.think === null ? 0 : 1);
     const name = visible(side.name);
     setText(chip.name, name);
-    setText(chip.word, row?.toy ? `${word} · toy` : word);
+    // One line above says that they are hidden; the word on each chip would crowd the head.
+    const shown = row?.state === "hidden" ? "" : word;
+    setText(chip.word, [shown, row?.toy && "toy"].filter(Boolean).join(" · "));
     chip.dot.dataset.kind = kind;
-    const told = word || (models === null ? "state hidden until you vote" : "state unknown");
-    chip.button.setAttribute("aria-label", `Model ${name}: ${told}`);
-    chip.button.title = `${visible(side.model)}: ${told}`;
+    chip.button.setAttribute("aria-label", `Model ${name}: ${word || "state unknown"}`);
+    chip.button.title = `${visible(side.model)}: ${word}`;
     chip.el.setAttribute("aria-label", name);
     chip.adjust.setAttribute("aria-label", `Parameters of ${name}`);
     chip.adjust.title = adjusted ? `Parameters of ${name}: ${adjusted} set` : `Parameters of ${name}`;

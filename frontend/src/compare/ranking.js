@@ -49,7 +49,8 @@ export class RankingDrawer extends Drawer {
     const rows = ranking?.rows ?? [];
     show(this.table, rows.length > 0);
     show(this.none, rows.length === 0);
-    setText(this.none, ranking ? "No votes yet. Judge two answers with the buttons below them." : "Counting …");
+    const nothing = ranking?.waiting ? "No vote is counted yet." : "No votes yet. Judge two answers with the buttons below them.";
+    setText(this.none, ranking ? nothing : "Counting …");
     const key = JSON.stringify(ranking);
     if (key === this.key) return;
     this.key = key;
