@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,13 @@ def notebook(open_notebook: OpenNotebook) -> Notebook:
     made.run(0)
     made.run(1)
     return made
+
+
+@pytest.fixture(scope="module", autouse=True)
+def others(place: Place) -> Iterator[None]:
+    """Take the script of this file back: other files share this Ollama."""
+    yield
+    place.ollama._replies.pop("chat", None)
 
 
 @pytest.fixture
