@@ -458,6 +458,24 @@ def test_another_model_goes_on_from_a_turn(new_dialogue: NewDialogue, pair: Scri
     assert before == after
 
 
+def test_a_replay_asks_each_turn_as_it_was_asked(
+    new_dialogue: NewDialogue, pair: ScriptedOllama
+) -> None:
+    """Another model in a role, or other parameters later on, are no difference of earlier turns."""
+    pair.set_reply(lambda request: Reply(request.model, thinking="hm"))
+    first = new_dialogue(turns=2, repetition=None).run()
+    branch = first.continue_with("Ann", "judge", 2)
+    branch.run(turns=2)
+    branch.adjust("Ann", system="Be brief.", options={"temperature": 0.1})
+    branch.adjust("Bob", share_thinking=True)
+    branch.run(turns=2)
+    asked = [(request.model, request.json["messages"]) for request in chats(pair)]
+    replay = Dialogue.replay(branch.transcript, branch.client)
+    assert (None, 6) == (replay.difference, replay.checked)
+    assert asked == [(r.model, r.json["messages"]) for r in chats(pair)[len(asked) :]]
+    assert ["m", "n", "judge", "n", "judge", "n"] == [model for model, _ in asked]
+
+
 def test_what_cannot_be_is_refused_at_once(new_dialogue: NewDialogue) -> None:
     """A wrong setup is a ConfigError before anything is sent."""
     for participants, how, key in [

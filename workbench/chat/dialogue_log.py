@@ -224,7 +224,7 @@ class DialogueTranscript:
 
     def asked(self, turn: Turn) -> Record:
         """Keep how a turn that arrives was asked for."""
-        names = ("digest", "config", "predicted_swap_s", "messages_sha", "dropped_turns")
+        names = ("digest", "config", "predicted_swap_s", "messages_sha", "dropped_turns", "asked")
         return self._do({"op": "asked", "id": turn.id, **_some(turn, names)})
 
     def arrive(self, turn_id: str, *, text: str, thinking: str) -> None:

@@ -159,7 +159,7 @@ async def _differs(
     replay_id: str,
 ) -> Difference | None:
     transcript, setup, turn = about
-    participant = setup.participant(turn.speaker)
+    participant, _ = _asked(setup, turn)
 
     def difference(what: What, stored: str, found: str, at: int | None = None) -> Difference:
         return Difference(turn.index, turn.speaker, what, stored, found, at)
@@ -199,8 +199,7 @@ def _first_difference(stored: str, found: str) -> int:
 
 def stored_messages(transcript: DialogueTranscript, setup: Setup, turn: Turn) -> list[Message]:
     """Return the messages a turn was asked with, from what was said before it."""
-    participant = setup.participant(turn.speaker)
-    sharing = [item.name for item in setup.cast if item.share_thinking]
+    participant, sharing = _asked(setup, turn)
     heard = heard_by(participant, lines_before(transcript.turns, turn.round, sharing))
     names = {item.name for item in setup.cast} | {line.speaker for line in heard}
     # Whoever came first in a round had what all of them heard summarised.
@@ -215,6 +214,17 @@ def stored_messages(transcript: DialogueTranscript, setup: Setup, turn: Turn) ->
         summary=summary if isinstance(setup.memory, Summary) else "",
         note=turn.note,
     )
+
+
+def _asked(setup: Setup, turn: Turn) -> tuple[Participant, list[str]]:
+    """Return who was asked for a turn, and whose thinking it heard, as they were then.
+
+    A participant may have been adjusted since, or its model taken over by another one.
+    """
+    if not turn.asked:
+        sharing = [item.name for item in setup.cast if item.share_thinking]
+        return setup.participant(turn.speaker), sharing
+    return Participant.from_wire(turn.asked["participant"]), list(turn.asked["sharing"])
 
 
 def _minutes(asides: Sequence[Aside], participant: Participant, last: int) -> Minutes:

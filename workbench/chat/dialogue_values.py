@@ -59,6 +59,8 @@ class Turn:
         dropped_turns: Oldest turns that did not fit the context and were not sent; the opening
             always is.
         original: What the model said where a person changed it.
+        asked: `participant` as it was when it was asked, and `sharing`: names of those whose
+            thinking was heard; empty in turns that were kept before this was.
     """
 
     index: int
@@ -85,6 +87,7 @@ class Turn:
     picked: Literal["order", "moderator", "fallback", "person"] = "order"
     dropped_turns: int = 0
     original: str | None = None
+    asked: Mapping[str, Any] = field(default_factory=dict)
     created_at: datetime = field(default_factory=utc_now)
 
     @property

@@ -65,6 +65,7 @@ class Speaking:
         self.turn_id = sortable_id()
         self.task: asyncio.Task[None] | None = None
         self._begun = False
+        self._sharing: list[str] = []
         self._cut: Cut | None = None
         self._exchange: Exchange | None = None
         self._unwritten: list[TextDelta | ReasoningDelta] = []
@@ -146,6 +147,7 @@ class Speaking:
             predicted_swap_s=predicted_s,
             messages_sha=messages_sha(exchange.sent),
             dropped_turns=exchange.dropped,
+            asked={"participant": self._participant.to_wire(), "sharing": self._sharing},
         )
         core.change(core.transcript.asked(turn), flush=False)
         core.tell_turn(self.turn_id)
@@ -154,8 +156,8 @@ class Speaking:
         """Return what gives the messages without the oldest lines, and how many there are."""
         core, participant = self._core, self._participant
         setup = core.setup
-        sharing = [item.name for item in setup.cast if item.share_thinking]
-        said = lines_before(core.transcript.turns, self._placed.round, sharing)
+        self._sharing = [item.name for item in setup.cast if item.share_thinking]
+        said = lines_before(core.transcript.turns, self._placed.round, self._sharing)
         heard = heard_by(participant, said)
         names = {item.name for item in setup.cast} | {line.speaker for line in heard}
         minutes = core.minutes(participant)
