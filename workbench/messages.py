@@ -6,6 +6,7 @@ Pure data, no I/O.  Seconds, tokens and bytes; a missing measurement is `None`, 
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypedDict, cast
@@ -85,7 +86,9 @@ def check_option(name: str, value: object) -> object:
         if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
             return list(value)
     elif kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        # JSON has no other: NaN would reach the model as null, so as its default.
+        if math.isfinite(value):
+            return float(value)
     elif kind is int and isinstance(value, float) and value.is_integer():
         return int(value)
     elif isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):

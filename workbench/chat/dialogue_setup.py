@@ -128,6 +128,9 @@ class Setup:
     unattended: bool = False
 
     def __post_init__(self) -> None:
+        for key, number in (("turns", self.turns), ("seed", self.seed)):
+            if number is not None and (isinstance(number, bool) or not isinstance(number, int)):
+                raise ConfigError(f"{key} is a whole number, not {number!r}.", key=key)
         if self.turns is not None and self.turns < 1:
             raise ConfigError("a dialogue has at least one turn.", key="turns")
         _one_of("human", self.human, get_args(Human))

@@ -53,6 +53,14 @@ class Participant:
         check_name(self.name)
         if not self.model:
             raise ConfigError(f"{self.name} needs a model.", key="model")
+        for key in ("model", "system"):
+            if not isinstance(value := getattr(self, key), str):
+                raise ConfigError(f"the {key} of {self.name} is a text, not {value!r}.", key=key)
+        # Typed by a person, so it may be anything.
+        sees: object = self.sees
+        if not isinstance(sees, Sequence) or not all(isinstance(name, str) for name in sees):
+            hint = "all, opening, or a list of names."
+            raise ConfigError(f"{self.name} cannot see {self.sees!r}.", key="sees", hint=hint)
         if isinstance(self.sees, str) and self.sees not in ("all", "opening"):
             object.__setattr__(self, "sees", (self.sees,))
         elif not isinstance(self.sees, str):
@@ -101,18 +109,19 @@ class Participant:
         return cls(**{str(key): value for key, value in wire.items()})
 
 
-def check_name(name: str) -> str:
+def check_name(name: Any) -> str:
     """Return a name that can stand in brackets before a line.
 
     Raises:
         ConfigError: When it cannot.
     """
-    if not _NAME.fullmatch(name) or name != name.strip():
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or name != name.strip():
         raise ConfigError(
             f"{name!r} is not a name: 1 to 60 characters without brackets or line ends.",
             key="name",
         )
-    return name
+    found: str = name
+    return found
 
 
 def as_cast(participants: Iterable[Participant | Mapping[str, Any]]) -> tuple[Participant, ...]:

@@ -6,6 +6,7 @@ nothing; it runs in a thread of its own.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,12 +21,36 @@ _WORD = re.compile(r"\w+")
 _SHINGLE = 4
 
 
+def _at_least(rule: Any, least: float, *names: str, whole: bool = True) -> None:
+    for name in names:
+        value = getattr(rule, name)
+        kind = int if whole else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kind) or not least <= value < math.inf:
+            wanted = "a whole number" if whole else "a number"
+            raise ConfigError(
+                f"the stop rule {rule.rule} needs {wanted} of at least {least} as its {name}, "
+                f"not {value!r}.",
+                key=rule.rule,
+            )
+
+
+def _is_text(rule: Any, name: str) -> None:
+    value = getattr(rule, name)
+    if not isinstance(value, str) or not value.strip():
+        raise ConfigError(
+            f"the stop rule {rule.rule} needs a text as its {name}, not {value!r}.", key=rule.rule
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class MaxTurns:
     """Ends after so many turns of models."""
 
     rule: ClassVar[str] = "turns"
     count: int
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "count")
 
     def check(self, view: View) -> str | None:
         """Return why the dialogue ends, or `None`."""
@@ -40,6 +65,9 @@ class MaxTokens:
 
     rule: ClassVar[str] = "tokens"
     count: int
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "count")
 
     def check(self, view: View) -> str | None:
         """Return why the dialogue ends, or `None`."""
@@ -56,6 +84,9 @@ class MaxSeconds:
     rule: ClassVar[str] = "seconds"
     seconds: float
 
+    def __post_init__(self) -> None:
+        _at_least(self, 0, "seconds", whole=False)
+
     def check(self, view: View) -> str | None:
         """Return why the dialogue ends, or `None`."""
         if view.elapsed_s < self.seconds:
@@ -70,6 +101,11 @@ class Phrase:
     rule: ClassVar[str] = "phrase"
     text: str
     by: str | None = None
+
+    def __post_init__(self) -> None:
+        _is_text(self, "text")
+        if self.by is not None:
+            _is_text(self, "by")
 
     def check(self, view: View) -> str | None:
         """Return why the dialogue ends, or `None`."""
@@ -95,6 +131,15 @@ class Repetition:
     ratio: float = 0.8
     times: int = 2
     back: int = 6
+
+    def __post_init__(self) -> None:
+        _at_least(self, 0, "ratio", whole=False)
+        _at_least(self, 1, "times", "back")
+        if not 0 < self.ratio <= 1:
+            raise ConfigError(
+                f"the ratio of repetition is above 0 and at most 1, not {self.ratio!r}.",
+                key=self.rule,
+            )
 
     def check(self, view: View) -> str | None:
         """Return why the dialogue ends, or `None`."""
@@ -135,6 +180,10 @@ class JudgeSays:
     question: str
     every: int = 1
 
+    def __post_init__(self) -> None:
+        _is_text(self, "question")
+        _at_least(self, 1, "every")
+
     def due(self, view: View) -> bool:
         """Whether it is asked now."""
         return bool(view.spoken) and len(view.spoken) % self.every == 0
@@ -156,6 +205,10 @@ class GoalReached:
     rule: ClassVar[str] = "goal"
     goal: str
     every: int = 1
+
+    def __post_init__(self) -> None:
+        _is_text(self, "goal")
+        _at_least(self, 1, "every")
 
     @property
     def question(self) -> str:

@@ -159,6 +159,8 @@ def _guard(head: Head) -> Repetition | None:
     head.check(("ratio", "times"), ("repetition",))
     try:
         return Repetition(**value)
+    except ConfigError as exc:
+        raise head.error(sentence(exc), ("repetition",)) from exc
     except (TypeError, ValueError) as exc:
         raise head.error(f"the guard does not take {value!r}.", ("repetition",)) from exc
 

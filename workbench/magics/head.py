@@ -144,6 +144,8 @@ def read_head(magic: str, text: str) -> Head:
         raise _pointing(magic, f"not YAML: {problem}.", text, line, column) from exc
     except yaml.YAMLError as exc:
         raise _pointing(magic, f"not YAML: {exc}.", text, 0, 0) from exc
+    except RecursionError as exc:
+        raise _pointing(magic, "the head is nested too deeply.", text, 0, 0) from exc
     finally:
         loader.dispose()
     if not isinstance(values, dict):
