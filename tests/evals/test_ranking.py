@@ -92,6 +92,13 @@ def test_nothing_infinite_is_printed() -> None:
     assert "a: lost nothing: its strength has no upper bound." in printed
 
 
+@pytest.mark.parametrize(("cluster", "count"), [("prompt", 5), ("voter", 3), ("vote", 15)])
+def test_what_is_resampled(cluster: Any, count: int) -> None:
+    """Votes on one prompt, of one voter, or each by itself are drawn together."""
+    rows = [{**row, "id": f"v{n}", "voter": f"u{n % 3}"} for n, row in enumerate(some())]
+    assert count == rank(rows, cluster=cluster).n_clusters
+
+
 def test_no_votes_is_no_error() -> None:
     """An empty store has an empty ranking."""
     assert "(no votes)" == repr(rank([]))

@@ -231,6 +231,15 @@ def test_only_ties_are_equal_strengths() -> None:
     assert [1, 1, 1] == [item.rank for item in fit.items]
 
 
+def test_equal_strengths_have_one_rank() -> None:
+    """Ten of twenty between two, and one of ten of a third against one of them: both are first."""
+    played = [Pair("a", "b", 1)] * 9 + [Pair("a", "b", 0)]
+    played += [Pair("a", "c", 1)] * 10 + [Pair("a", "c", 0)] * 10
+    items = by_name(bradley_terry(played, resamples=0))
+    assert math.isclose(items["a"].strength or 0.0, items["c"].strength or 1.0, rel_tol=1e-9)
+    assert (1, 1, 3) == (items["a"].rank, items["c"].rank, items["b"].rank)
+
+
 # --- intervals
 
 
@@ -275,6 +284,41 @@ def test_one_cluster_has_no_interval() -> None:
     fit = bradley_terry([Pair("a", "b", 1), Pair("a", "b", 0)])
     assert (0, 1) == (fit.resamples, fit.n_clusters)
     assert {Interval(None, None)} == {item.interval for item in fit.items}
+
+
+def test_two_clusters_are_resampled() -> None:
+    """Two prompts are enough to draw from; what is unbounded then is said."""
+    fit = bradley_terry(clustered(1, 1, each=2))
+    assert (1000, 2) == (fit.resamples, fit.n_clusters)
+    assert all("no upper bound: lost nothing in" in item.note for item in fit.items)
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        [Pair("a", "b", 0.5, cluster=str(n)) for n in range(5)],
+        [Pair("a", "b", points, cluster=str(n)) for n in range(2) for points in (0, 1)],
+    ],
+    ids=["ties only", "prompts alike"],
+)
+def test_resamples_that_are_all_alike_give_no_interval(pairs: list[Pair]) -> None:
+    """Five ties do not show that two are exactly equal: no interval of width 0 is told."""
+    for item in bradley_terry(pairs).items:
+        assert (0.0, Interval(None, None)) == (item.strength, item.interval)
+        assert Interval(None, None) == item.win_interval
+        assert "every resample gives the same" in item.note
+
+
+def test_a_winless_item_in_resamples_has_no_lower_bound() -> None:
+    """What loses everything in many resamples is below all others there, not unknown."""
+    pairs = clustered(9, 1)
+    pairs += [Pair("a", "c", n % 2, cluster=f"c{n}") for n in range(20)]  # type: ignore[arg-type]
+    items = by_name(bradley_terry(pairs))
+    assert (None, True) == (items["b"].interval.low, items["b"].interval.high is not None)
+    assert "no lower bound: won nothing in 3" in items["b"].note
+    a = items["a"]
+    # Resamples in which b falls away are centred where a and c are, not around 0.
+    assert a.interval.low is not None and a.interval.low > 0.0 and a.interval.high is not None
 
 
 def test_others_keep_their_interval_beside_an_undefeated_one() -> None:

@@ -42,6 +42,8 @@ from workbench.evals.paired import (
 
 # At once, so that many resamples of many items do not fill the memory.
 _BATCH = 256
+# Strengths that the data make equal differ in their last digits after the fit.
+_EQUAL = 1e-8
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,8 @@ def bradley_terry(
     The bootstrap draws whole clusters with replacement and takes percentiles.  A resample in which
     an item loses nothing has no upper bound for it; when that happens in more than the tail of the
     resamples, the interval has none either.
+
+    Resamples that are all alike, as of ties only, say nothing of how sure one can be: no interval.
 
     Args:
         pairs: The outcomes, in any order.
@@ -273,7 +277,7 @@ def _items(
         for index, value in zip(group.members, group.strengths, strict=True):
             strength = float(value) if group.fitted else None
             interval, why = _interval(resampled[0][:, index], level)
-            stronger = int((group.strengths > value).sum()) if group.fitted else 0
+            stronger = int((group.strengths > value + _EQUAL).sum()) if group.fitted else 0
             note = _note(counts, above, groups, group)
             found.append(
                 Strength(
@@ -320,6 +324,8 @@ def _interval(values: Floats, level: float) -> tuple[Interval, str]:
         return _UNKNOWN, ""
     if len(known) < len(values) / 2:
         return _UNKNOWN, "no interval: most resamples do not compare it with the others"
+    if known.min() == known.max():
+        return _UNKNOWN, "no interval: every resample gives the same, as with ties only"
     # No interpolation: between a number and infinity there is none.
     tails = np.quantile(known, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
     low, high = (None if np.isinf(value) else float(value) for value in tails)
