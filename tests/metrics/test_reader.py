@@ -305,6 +305,45 @@ def test_a_result_has_a_limit_of_rows(metrics: Metrics) -> None:
         metrics.sql("FROM range(5000)", max_rows=4999)
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "repeat('x', 1000)",
+        "repeat('x', 1000)::BLOB",
+        "{'a': repeat('x', 1000)}",
+        "[{'a': repeat('x', 1000)}]",
+        "range(125)",
+    ],
+    ids=["text", "bytes", "struct", "structs", "numbers"],
+)
+def test_a_result_has_a_limit_of_memory(metrics: Metrics, value: str) -> None:
+    """Wide rows are refused by what they take, long before all of them are there."""
+    query = f"SELECT {value} AS wide FROM range(900000)"
+    with pytest.raises(QueryFailed, match=r"more than 30000000 bytes.*max_bytes"):
+        metrics.sql(query, max_bytes=30_000_000)
+    assert 5000 == len(metrics.sql(f"{query} LIMIT 5000", max_bytes=30_000_000))
+
+
+@pytest.mark.parametrize("where", ["range > 3000", "range < 3000"], ids=["late", "early"])
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        ("range::VARCHAR", "str"),
+        ("range", "Int64"),
+        ("range % 2 = 0", "boolean"),
+        ("TIMESTAMP '2026-01-01'", "datetime64[us]"),
+        ("[range]", "object"),
+    ],
+    ids=["text", "number", "truth", "moment", "list"],
+)
+def test_a_type_does_not_depend_on_where_nulls_lie(
+    metrics: Metrics, where: str, value: str, kind: str
+) -> None:
+    """A column whose first or last thousands are null has the type of its values."""
+    frame = metrics.sql(f"SELECT CASE WHEN {where} THEN {value} END AS a FROM range(40000)")
+    assert kind == str(frame["a"].dtype)
+
+
 def test_a_long_result_is_whole(metrics: Metrics) -> None:
     """A result that comes in several pieces is one frame, in order, whatever their size."""
     frame = metrics.sql(

@@ -211,6 +211,12 @@ def test_errors_have_a_position(
     assert "LINE" not in str(caught.value)
 
 
+def test_a_query_of_no_text_is_told(metrics: Metrics) -> None:
+    """Bytes of a terminal that does not speak UTF-8 are refused as a query, not as a type."""
+    with pytest.raises(QueryFailed, match="not valid UTF-8"):
+        metrics.sql("SELECT 'caf\udce9'")
+
+
 def test_an_unknown_table_has_a_nearest_one(metrics: Metrics) -> None:
     """The hint names the table that was probably meant."""
     with pytest.raises(QueryFailed, match="Did you mean requests"):

@@ -5,6 +5,7 @@ Everything is UTC.  A value that was not measured is null, never 0.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -35,8 +36,12 @@ MEMORY_LIMIT = "1GB"
 MAX_ROWS = 1_000_000
 """Rows a query may return: more are a mistake, or take the memory of the kernel."""
 
+MAX_BYTES = 1_000_000_000
+"""Bytes of memory the frame of a result may take; DuckDB's own limit does not count them."""
+
 # About a million rows, when the vectors are full.
 _CHUNK_VECTORS = 512
+_CHUNK_BYTES = 64_000_000
 _PATIENCE_S = 2.0
 _QUERY_ERRORS = (
     duckdb.BinderException,
@@ -152,6 +157,7 @@ class Metrics(Questions):
         *,
         timeout_s: float | None = None,
         max_rows: int = MAX_ROWS,
+        max_bytes: int = MAX_BYTES,
     ) -> pd.DataFrame:
         """Return the result of one SELECT over the tables and views; times are UTC.
 
@@ -163,6 +169,7 @@ class Metrics(Questions):
             parameters: Their values.
             timeout_s: Seconds after which it is given up; no limit unless given.
             max_rows: Rows it may return.
+            max_bytes: Memory its frame may take.
 
         Raises:
             QueryFailed: When it is not one SELECT, reaches for something else, is wrong (with
@@ -170,7 +177,9 @@ class Metrics(Questions):
             SchemaTooNew: When a newer version of the workbench wrote a table it reads.
             StoreError: When the store cannot be read.
         """
-        return self.cursor().sql(query, parameters, timeout_s=timeout_s, max_rows=max_rows)
+        return self.cursor().sql(
+            query, parameters, timeout_s=timeout_s, max_rows=max_rows, max_bytes=max_bytes
+        )
 
     def _newest_since(self, table: str, n: int) -> str | None:
         return read_manifest(self.folder).newest_since(table, n)
@@ -244,6 +253,7 @@ class Cursor(Questions):
         *,
         timeout_s: float | None = None,
         max_rows: int = MAX_ROWS,
+        max_bytes: int = MAX_BYTES,
     ) -> pd.DataFrame:
         """Return the result of one SELECT; see `Metrics.sql`."""
         views = self._metrics._views
@@ -252,7 +262,7 @@ class Cursor(Questions):
 
         def work() -> pd.DataFrame:
             views.refresh(checked.tables)
-            return self._fetch(query, parameters, max_rows)
+            return self._fetch(query, parameters, max_rows, max_bytes)
 
         try:
             try:
@@ -281,27 +291,33 @@ class Cursor(Questions):
         """Give the cursor back."""
         self._connection.close()
 
-    def _fetch(self, query: str, parameters: Sequence[Any], max_rows: int) -> pd.DataFrame:
+    def _fetch(
+        self, query: str, parameters: Sequence[Any], max_rows: int, max_bytes: int
+    ) -> pd.DataFrame:
         self._connection.execute(query, list(parameters))
         pieces: list[pd.DataFrame] = []
-        rows = 0
+        rows = taken = 0
+        vectors = 1
         while True:
-            piece = self._connection.fetch_df_chunk(_CHUNK_VECTORS)
+            piece = self._connection.fetch_df_chunk(vectors)
             if pieces and not len(piece):
                 break
             pieces.append(piece)
             rows += len(piece)
-            if rows > max_rows:
+            size = _frame_bytes(piece)
+            taken += size
+            if rows > max_rows or taken > max_bytes:
+                told = f"{max_rows} rows" if rows > max_rows else f"{max_bytes} bytes"
+                which = "max_rows" if rows > max_rows else "max_bytes"
                 raise QueryFailed(
                     query,
-                    f"The result has more than {max_rows} rows.",
-                    hint="Aggregate, add a LIMIT, or pass max_rows=.",
+                    f"The result has more than {told}.",
+                    hint=f"Aggregate, add a LIMIT, or pass {which}=.",
                 )
-        if len(pieces) == 1:
-            return pieces[0]
-        import pandas as pd
-
-        return pd.concat(pieces, ignore_index=True)
+            # Rows can be of any width: the next piece is as large as this one lets expect.
+            fitting = _CHUNK_BYTES * vectors // max(1, size)
+            vectors = max(1, min(_CHUNK_VECTORS, 8 * vectors, fitting))
+        return _joined(pieces)
 
 
 def _in_thread(
@@ -339,6 +355,47 @@ def _in_thread(
     if errors:
         raise errors[0]
     return result[0]
+
+
+def _joined(pieces: list[pd.DataFrame]) -> pd.DataFrame:
+    """Return the pieces of a result as one frame, with the types of a result in one piece."""
+    if len(pieces) == 1:
+        return pieces[0]
+    import pandas as pd
+
+    for place in range(pieces[0].shape[1]):
+        texts = [piece.dtypes.iloc[place] for piece in pieces]
+        text = next((kind for kind in texts if isinstance(kind, pd.StringDtype)), None)
+        for piece, kind in zip(pieces, texts, strict=True):
+            # A piece without one text has no type of its own, and would take the text's away.
+            if text is not None and pd.api.types.is_object_dtype(kind):
+                piece.isetitem(place, piece.iloc[:, place].astype(text))
+    return pd.concat(pieces, ignore_index=True)
+
+
+def _frame_bytes(frame: pd.DataFrame) -> int:
+    """Return the memory of a frame, with what its lists and structs hold."""
+    total = int(frame.memory_usage(index=False, deep=True).sum())
+    for place, kind in enumerate(frame.dtypes):
+        if kind != "object":
+            continue
+        column = frame.iloc[:, place]
+        first = next((value for value in column if value is not None), None)
+        if isinstance(first, dict | list):
+            total += sum(map(_held_bytes, column))
+    return total
+
+
+def _held_bytes(value: Any) -> int:
+    """Return the memory of everything inside a value, without its own."""
+    waiting, total = [value], 0
+    while waiting:
+        item = waiting.pop()
+        inner = item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
+        for part in inner:
+            total += sys.getsizeof(part)
+            waiting.append(part)
+    return total
 
 
 def _watch(wait: Callable[[], object]) -> None:

@@ -59,6 +59,9 @@ def check(connection: duckdb.DuckDBPyConnection, text: str, known: Collection[st
     Raises:
         QueryFailed: When it is not one SELECT, or reaches for something else.
     """
+    if any("\ud800" <= sign <= "\udfff" for sign in text):
+        # From a terminal that does not speak UTF-8; DuckDB has no words for it.
+        raise QueryFailed(text, "The query is not valid UTF-8.", hint="Write it as UTF-8.")
     try:
         statements = duckdb.extract_statements(text)
     except duckdb.Error as exc:
