@@ -137,18 +137,34 @@ def test_differences_are_marked_by_more_than_colour(panel: Comparing) -> None:
 
 
 def test_lanes_scroll_together(panel: Comparing) -> None:
-    """After `s` every lane goes where one of them is scrolled to."""
+    """After `s` every lane goes where one of them is scrolled to, and none pulls it back."""
     panel.ask("Long")
     panel.ended()
     expect(panel.answers.last).to_contain_text("Line 59.")
     panel.press("s")
     expect(panel.button("Scroll together")).to_have_attribute("aria-pressed", "true")
-    first, last = panel.root.locator(".wb-split .wb-list:not([hidden]) .wb-log").all()
-    first.evaluate("e => { e.scrollTop = 0 }")
-    last.evaluate("e => { e.scrollTop = 0 }")
-    first.evaluate("e => { e.scrollTop = 250 }")
-    wait = "e => new Promise(done => { const look = () => e.scrollTop === 250 ? done(true)"
-    assert last.evaluate(wait + " : requestAnimationFrame(look); look(); })")
+    lanes = panel.root.locator(".wb-split .wb-list:not([hidden])")
+    # Each step a frame after the one before, as a wheel turns: what follows is told of late.
+    tops = lanes.evaluate_all(
+        """async (lanes) => {
+          const [first, last] = lanes.map((lane) => lane.querySelector(".wb-log"));
+          const frame = () => new Promise(requestAnimationFrame);
+          const frames = async (n) => { for (let i = 0; i < n; i++) await frame(); };
+          do {
+            first.scrollTop = 0;
+            await frames(10);
+          } while (first.scrollTop || last.scrollTop);
+          const seen = [];
+          for (const top of [60, 120, 180, 250]) {
+            await frame();
+            seen.push(first.scrollTop);
+            first.scrollTop = top;
+          }
+          await frames(10);
+          return [...seen, first.scrollTop, last.scrollTop];
+        }"""
+    )
+    assert [0, 60, 120, 180, 250, 250] == tops
     panel.press("s")
 
 

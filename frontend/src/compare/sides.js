@@ -47,7 +47,7 @@ export class CompareLanes extends Lanes {
     if (this.turns.some((turn) => turn.phase && !turn.reason)) return;
     for (const list of [this.thread, ...this.columns.values()]) {
       list.stuck = list.pinned = false;
-      list.log.scrollTop = 0;
+      list.place(0);
     }
   }
 }

@@ -102,8 +102,8 @@ export class Lanes {
   #column(lane) {
     let list = this.columns.get(lane.key);
     if (!list) {
-      list = new MessageList(this.panel, { make: this.make, label: `Turns of ${lane.name}` });
-      list.log.addEventListener("scroll", () => this.#scrolled(list), { passive: true });
+      const moved = (top) => this.#moved(list, top);
+      list = new MessageList(this.panel, { make: this.make, label: `Turns of ${lane.name}`, moved });
       this.columns.set(lane.key, list);
     }
     return list;
@@ -145,12 +145,9 @@ export class Lanes {
     this.locked = on;
   }
 
-  #scrolled(from) {
-    if (!this.locked || this.scrolling) return;
-    this.scrolling = true;
-    for (const list of this.columns.values())
-      if (list !== from) list.log.scrollTop = from.log.scrollTop;
-    requestAnimationFrame(() => (this.scrolling = false));
+  #moved(from, top) {
+    if (!this.locked) return;
+    for (const list of this.columns.values()) if (list !== from) list.follow(top);
   }
 
   /** The view of the turn an element belongs to. */

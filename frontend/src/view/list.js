@@ -15,13 +15,16 @@ const KINDS = { user: UserTurn, assistant: AnswerTurn, tool: ToolTurn };
 export class MessageList {
   /**
    * @param {object} chat The panel it belongs to.
-   * @param {{make?: (turn: object) => object, label?: string}} [options] What draws a message, and
-   *   what a screen reader calls the list.
+   * @param {{make?: (turn: object) => object, label?: string, moved?: (top: number) => void}} [options]
+   *   What draws a message, what a screen reader calls the list, and who hears where a person has
+   *   scrolled to.
    */
-  constructor(chat, { make, label = "Messages" } = {}) {
+  constructor(chat, { make, label = "Messages", moved } = {}) {
     this.chat = chat;
     this.make = make ?? ((turn) => new (KINDS[turn.role] ?? ToolTurn)(chat));
     this.label = label;
+    this.moved = moved;
+    this.placed = null;
     this.views = new Map();
     this.turns = [];
     this.shown = PAGE;
@@ -122,7 +125,13 @@ export class MessageList {
     const top = this.log.scrollTop;
     this.shown += PAGE;
     this.#reconcile();
-    this.log.scrollTop = top + this.log.scrollHeight - height;
+    this.place(top + this.log.scrollHeight - height);
+  }
+
+  /** Scroll to a place in pixels from the start; `moved` is not told of it. */
+  place(top) {
+    this.log.scrollTop = top;
+    this.placed = this.log.scrollTop;
   }
 
   /**
@@ -151,7 +160,7 @@ export class MessageList {
   }
 
   afterDraw() {
-    if (this.pinned || this.stuck) this.log.scrollTop = this.log.scrollHeight;
+    if (this.pinned || this.stuck) this.place(this.log.scrollHeight);
     show(this.jump, !this.stuck);
   }
 
@@ -160,7 +169,21 @@ export class MessageList {
     this.afterDraw();
   }
 
+  /** Go where another list was scrolled to; let go of the end if it is not there. */
+  follow(top) {
+    this.place(top);
+    this.#settle();
+  }
+
   #scrolled() {
+    const top = this.log.scrollTop;
+    this.#settle();
+    if (top === this.placed) return;
+    this.placed = null;
+    this.moved?.(top);
+  }
+
+  #settle() {
     const { scrollHeight, scrollTop, clientHeight } = this.log;
     const up = scrollTop < (this.lastTop ?? 0) - 1;
     const atEnd = scrollHeight - scrollTop - clientHeight < NEAR_END;
