@@ -14,9 +14,13 @@ import psutil
 import pytest
 from hypothesis import settings
 
-from tests.browsers import pytest_runtest_protocol, pytest_terminal_summary
+from tests.browsers import (
+    pytest_addoption,
+    pytest_runtest_protocol,
+    pytest_terminal_summary,
+)
 
-__all__ = ["pytest_runtest_protocol", "pytest_terminal_summary"]
+__all__ = ["pytest_addoption", "pytest_runtest_protocol", "pytest_terminal_summary"]
 
 _MARK = "WB_TEST_SESSION"
 # The one thing of the user's that tests may touch, when asked to: see tests/contract.

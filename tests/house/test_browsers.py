@@ -1,4 +1,4 @@
-"""A browser that dies costs no test; a test that fails in a living one fails."""
+"""A test of the browser runs twice before it has failed, and the summary tells of each that did."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from tests.browsers import needs_chromium
 ROOT = Path(__file__).resolve().parents[2]
 CONFTEST = """
 import pytest
-from tests.browsers import chromium, pytest_runtest_protocol, pytest_terminal_summary
+from tests.browsers import (
+    chromium,
+    pytest_addoption,
+    pytest_runtest_protocol,
+    pytest_terminal_summary,
+)
 
 @pytest.fixture(scope="module")
 def page():
@@ -41,29 +46,32 @@ def test_after(page):
     assert page.evaluate("3 + 3") == 6
 
 def test_wrong(page):
+    assert page.evaluate("4 + 4") == "9"
+
+def test_once_wrong(page):
     runs.append(2)
-    assert page.evaluate("4 + 4") == runs.count(2)
+    assert page.evaluate("5 + 5") == 10 * (runs.count(2) - FIRST)
 """
 
 
-def _run(folder: Path, times: int) -> str:
+def _run(folder: Path, *options: str, times: int = 0, first: int = 0) -> str:
     (folder / "conftest.py").write_text(CONFTEST)
     (folder / "pytest.ini").write_text(
         f"[pytest]\npythonpath = {ROOT}\naddopts = -q -ra -p no:cacheprovider\nmarkers = browser\n"
     )
-    (folder / "test_it.py").write_text(KILL.replace("TIMES", str(times)))
-    command = [sys.executable, "-m", "pytest", "--rootdir", str(folder), str(folder)]
+    (folder / "test_it.py").write_text(KILL.replace("TIMES", str(times)).replace("FIRST", str(first)))
+    command = [sys.executable, "-m", "pytest", "--rootdir", str(folder), str(folder), *options]
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     return done.stdout + done.stderr
 
 
 @needs_chromium
 def test_a_test_runs_again_when_its_browser_died(tmp_path: Path) -> None:
-    """All that a crash touches passes, the summary names it, and no other failure is hidden."""
-    said = _run(tmp_path, times=1)
+    """All that a crash touches passes, and the summary names it."""
+    said = _run(tmp_path, "--one-run", times=1)
     assert "chromium died under test_it.py::test_killed, which ran again" in said
-    assert "1 failed, 3 passed" in said
-    assert "FAILED test_it.py::test_wrong - AssertionError: assert 8 == 1" in said
+    assert "1 failed, 4 passed" in said
+    assert "FAILED test_it.py::test_wrong - AssertionError: assert 8 == '9'" in said
 
 
 @needs_chromium
@@ -71,4 +79,22 @@ def test_it_runs_again_once(tmp_path: Path) -> None:
     """A browser that dies each time is a failure; the tests after it have a new one."""
     said = _run(tmp_path, times=9)
     assert "FAILED test_it.py::test_killed" in said
-    assert "2 failed, 2 passed" in said
+    assert "2 failed, 3 passed" in said
+
+
+@needs_chromium
+def test_one_failure_is_told_and_two_are_a_failure(tmp_path: Path) -> None:
+    """A test that passes the second time passes, and why it failed is printed."""
+    said = _run(tmp_path, first=1)
+    assert "1 failed, 4 passed" in said
+    assert "FAILED test_it.py::test_wrong" in said
+    _, _, why = said.partition("test_it.py::test_once_wrong ran again, having failed once:")
+    assert "assert 10 == (10 * (1 - 1))" in why
+
+
+@needs_chromium
+def test_the_first_failure_counts_in_the_hunt(tmp_path: Path) -> None:
+    """With `--one-run` no test in a living browser runs again."""
+    said = _run(tmp_path, "--one-run", first=1)
+    assert "2 failed, 3 passed" in said
+    assert "FAILED test_it.py::test_once_wrong" in said
