@@ -59,7 +59,9 @@ def _run(folder: Path, *options: str, times: int = 0, first: int = 0) -> str:
     (folder / "pytest.ini").write_text(
         f"[pytest]\npythonpath = {ROOT}\naddopts = -q -ra -p no:cacheprovider\nmarkers = browser\n"
     )
-    (folder / "test_it.py").write_text(KILL.replace("TIMES", str(times)).replace("FIRST", str(first)))
+    (folder / "test_it.py").write_text(
+        KILL.replace("TIMES", str(times)).replace("FIRST", str(first))
+    )
     command = [sys.executable, "-m", "pytest", "--rootdir", str(folder), str(folder), *options]
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     return done.stdout + done.stderr
