@@ -3,6 +3,8 @@ SHELL := bash
 PYTHON ?= python3
 PY := .venv/bin/python
 export PYTHON
+# The environment is .venv, whichever other one is active in the shell.
+unexport VIRTUAL_ENV
 
 .PHONY: help setup setup-test lab test bench matrix lint docs hooks constraints clean
 .DEFAULT_GOAL := help

@@ -62,6 +62,8 @@ def pytest_configure(config: pytest.Config) -> None:
         # A `make` that a test runs is no part of the one that runs the tests.
         if name not in _KEPT and name.startswith(("WORKBENCH_", "OLLAMA_", "MAKE", "MFLAGS")):
             del os.environ[name]
+    # IPython warns of an environment that is active and not its own.
+    os.environ.pop("VIRTUAL_ENV", None)
     # A shell that starts the tests in the background ignores SIGINT for all below it.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
