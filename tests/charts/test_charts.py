@@ -90,6 +90,38 @@ def test_model_has_one_color_everywhere() -> None:
     assert {expected} == {trace.marker.color for trace in loads.data}
 
 
+def test_names_are_texts_not_markup() -> None:
+    """Plotly shows `<b>` of a model's, step's or run's name as it was written, in every chart."""
+    name = "<b>m</b> <a href='x'>&amp;"
+    shown = "&lt;b&gt;m&lt;/b&gt; &lt;a href='x'&gt;&amp;amp;"
+    for draw, make in DRAWN.values():
+        frame = make().head(40)
+        named = [column for column in ("model", "name", "run", "status") if column in frame]
+        text = json.dumps(draw(frame.assign(**dict.fromkeys(named, name))).to_dict(), default=list)
+        assert "<b>" not in text and "<a " not in text
+        assert json.dumps(shown)[1:-1] in text
+    samples, events = frames.samples()
+    marked = charts.gpu_memory(samples, events.assign(model=name))
+    texts = [trace.text for trace in marked.data if trace.text is not None]
+    assert {shown} == set(np.concatenate(texts))
+
+
+def test_what_is_too_great_to_draw_is_drawn_at_the_end() -> None:
+    """A duration of 1e308 seconds, of a backend that is wrong, does not spoil the figure."""
+    frame = frames.requests(4).assign(tokens_per_s=[1.0, 1e308, -1e308, np.nan])
+    result = charts.speed_against_latency(frame.assign(model="a"))
+    assert [3, 1] == [np.isfinite(result.data[0].y).sum(), len(result.data)]
+
+
+def test_what_never_began_has_no_bar() -> None:
+    """Spans without a beginning are left out; without any there is nothing to draw."""
+    frame = frames.spans()
+    frame.loc[frame.index[0], "start"] = pd.NaT
+    drawn = sum(len(trace.y) for trace in charts.gantt(frame).data)
+    assert len(frame) - 1 == drawn
+    assert 0 == len(charts.gantt(frame.assign(start=pd.NaT)).data)
+
+
 def test_colors_and_lines_tell_models_apart() -> None:
     """Many models share colours, but then their lines differ."""
     looks = {(model_color(f"m{n}"), model_dash(f"m{n}")) for n in range(2000)}

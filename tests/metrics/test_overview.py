@@ -110,6 +110,9 @@ def test_memory(week: Metrics) -> None:
     assert {"qwen3:4b", "llama3.2:3b", "gemma3:12b"} == set(held["model"])
     assert {"load"} == set(events["event"])
     assert 9_100_000_000 == held["bytes"].max()
+    events = week.sql("SELECT DISTINCT model, digest FROM model_events").set_index("model")
+    for model, rows in held.groupby("model"):
+        assert {events["digest"][model]} == set(rows["model_digest"])
 
 
 def test_gaps_are_single_ones_where_they_were_recorded(week: Metrics, tmp_path: Path) -> None:

@@ -133,6 +133,89 @@ def test_periods_are_compared(filled: Metrics) -> None:
     assert 0.3 == pytest.approx(frame.loc["m1", "ttft_p50_s_a"])
     assert 0.85 / 0.3 == pytest.approx(frame.loc["m1", "ttft_p50_ratio"])
     assert 0 == frame.loc["m2", "n_a"]
+    assert pd.isna(frame.loc["m1", "ttft_p50_ratio_low"]), "of three and four values"
+
+
+def test_periods_tell_how_sure_they_are(writer: JournalWriter, metrics: Metrics) -> None:
+    """A model that became slower and fails more has intervals that leave chance out."""
+    for number in range(80):
+        later = number >= 40
+        values: dict[str, Any] = {
+            "ts": START + timedelta(minutes=number, hours=1 if later else 0),
+            "gen_ai_response_time_to_first_chunk": (0.2 if later else 0.1) * (1 + number % 4 / 10),
+            "gen_ai_usage_output_tokens": 100 + number % 7,
+            "ollama_eval_duration": (2.0 if later else 1.0) * (1 + number % 5 / 50),
+        }
+        if later and number % 2:
+            values |= {"status": "error", "error_type": "LoadFailed"}
+        writer.write("requests", request_row(number, **values))
+    for number in range(3):
+        writer.write("requests", request_row(100 + number, ts=START, status="open"))
+    (row,) = metrics.compare_periods(
+        (START, START + timedelta(hours=1)),
+        (START + timedelta(hours=1), START + timedelta(hours=3)),
+    ).to_dict("records")
+    assert (40, 20, 40, 40) == tuple(row[n] for n in ("n_a", "n_b", "n_ended_a", "n_ended_b"))
+    assert 0.5 == row["error_share_difference"]
+    assert 0.3 < row["error_share_difference_low"] < 0.5 < row["error_share_difference_high"] < 0.7
+    for name, ratio in (("ttft_p50_ratio", 2.0), ("tokens_per_s_ratio", 0.5)):
+        low, value, high = row[f"{name}_low"], row[name], row[f"{name}_high"]
+        assert ratio == pytest.approx(value, rel=0.1)
+        assert low < value < high and not low < 1 < high
+    narrow, wide = (
+        metrics.compare_periods((START, START + timedelta(hours=1)), (START, None), level=level)
+        for level in (0.5, 0.99)
+    )
+    assert (narrow["ttft_p50_ratio_high"] < wide["ttft_p50_ratio_high"]).all()
+
+
+def test_totals_too_great_are_not_known(writer: JournalWriter, metrics: Metrics) -> None:
+    """A backend that tells of 2**62 tokens spoils its own sum, not the questions."""
+    for number in range(3):
+        values = {"gen_ai_usage_output_tokens": 2**62, "gen_ai_usage_input_tokens": 10}
+        writer.write("requests", request_row(number, run_id="run1", **values))
+    writer.write("runs", {"id": "run1", "run_id": "run1", "kind": "plan", "ts": START})
+    for frame in (metrics.throughput(by=None), metrics.runs()):
+        assert pd.isna(frame["output_tokens"][0])
+        assert 30 == frame["input_tokens"][0]
+
+
+@pytest.mark.parametrize(
+    ("ask", "told"),
+    [
+        (lambda m: m.latency(since=float("nan")), "nan is not a time"),
+        (lambda m: m.latency(since=float("inf")), "inf is not a time"),
+        (lambda m: m.latency(since=1e18), "is not a time"),
+        (lambda m: m.latency(since=pd.NaT), "NaT is not a time"),
+        (lambda m: m.latency(since=True), "True is not a time"),
+        (lambda m: m.latency(since=60, until=120), "not after it begins"),
+        (lambda m: m.latency(7), "'7'"),
+        (lambda m: m.recent(-1), "n is -1"),
+        (lambda m: m.recent(2.5), "n is 2.5"),
+        (lambda m: m.recent(columns=[]), "columns names none"),
+        (lambda m: m.steps(-1), "runs is -1"),
+        (lambda m: m.steps("plan"), "runs is 'plan'"),
+        (lambda m: m.memory(every_s=0), "every_s is 0"),
+        (lambda m: m.memory(every_s=float("nan")), "every_s is nan"),
+        (lambda m: m.compare_periods((60, 120), (240, 120)), "not after it begins"),
+        (lambda m: m.compare_periods(60, (240, 120)), "period a is 60"),
+        (lambda m: m.compare_periods(*HOURS, level=95), "95 is no level"),
+    ],
+)
+def test_what_cannot_be_asked_is_told(
+    ask: Callable[[Metrics], Any], told: str, filled: Metrics
+) -> None:
+    """A value that means nothing gives an error that names it and what to write."""
+    with pytest.raises((StoreError, UnknownColumn), match=re.escape(told)) as caught:
+        ask(filled)
+    assert caught.value.hint
+
+
+def test_a_timedelta_is_a_time_before_now(filled: Metrics) -> None:
+    """Time may be given as pandas and datetime write it; one column may be given by its name."""
+    assert filled.throughput(since=timedelta(seconds=1)).empty
+    assert 12 == filled.throughput(by=None, since=timedelta(days=36500))["n"].sum()
+    assert ["id"] == list(filled.recent(1, columns="id").columns)
 
 
 def test_a_time_bounds_a_question(filled: Metrics) -> None:

@@ -137,6 +137,8 @@ def test_pieces_of_one_read_have_no_gap() -> None:
     assert 6 == tap.n_chunks
     assert 2 == len(tap.gaps_s)
     assert None is Tap().gap_s(0.5)
+    tap.gaps_s[0], tap.gaps_s[1] = 0.4, 0.1
+    assert [0.1, 0.25, 0.4] == pytest.approx([tap.gap_s(share) for share in (0, 0.5, 1)])
 
 
 def test_options_by_their_names() -> None:

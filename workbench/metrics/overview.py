@@ -296,8 +296,8 @@ class Overview:
         )
         return self._sql(
             f"SELECT {MODEL} AS model, count(*) AS n, {percentiles}, {_RATE} AS tokens_per_s, "
-            "sum(gen_ai_usage_input_tokens)::BIGINT AS input_tokens, "
-            "sum(gen_ai_usage_output_tokens)::BIGINT AS output_tokens, "
+            "total(gen_ai_usage_input_tokens) AS input_tokens, "
+            "total(gen_ai_usage_output_tokens) AS output_tokens, "
             f"count(*) FILTER ({_FAILED}) / nullif(count(*) FILTER (status <> 'open'), 0) "
             f"AS error_share FROM requests WHERE {where} GROUP BY 1 ORDER BY n DESC, model",
             values,
@@ -414,8 +414,8 @@ class Overview:
         where, values = self.selection.where("run_id IS NOT NULL")
         frame = self._sql(
             "SELECT right(run_id, 8) AS run, "
-            "sum(gen_ai_usage_input_tokens)::BIGINT AS input_tokens, "
-            "sum(gen_ai_usage_output_tokens)::BIGINT AS output_tokens, "
+            "total(gen_ai_usage_input_tokens) AS input_tokens, "
+            "total(gen_ai_usage_output_tokens) AS output_tokens, "
             f"count(*) FILTER ({_FAILED}) AS errors, min(ts) AS begun FROM requests "
             f"WHERE {where} GROUP BY run_id ORDER BY begun DESC LIMIT 60",
             values,
@@ -426,7 +426,8 @@ class Overview:
         """Return the memory of the models, their loads and unloads, and the memory there is.
 
         Returns:
-            `ts` (UTC), `model`, `bytes` (the peak of an interval); `ts`, `model`, `event`; bytes.
+            `ts` (UTC), `model`, `bytes` (the peak of an interval), `model_digest` (null when no
+            event told it); `ts`, `model`, `event`; bytes.
         """
         where, values = self.selection.where(of=())
         bucket = [int(self.step_s() * 1_000_000)]
@@ -439,11 +440,15 @@ class Overview:
             '\'[{"name": "VARCHAR", "bytes": "BIGINT"}]\')) AS m FROM looks), '
             "peaks AS (SELECT ts, host, hw_id, m.name AS model, max(m.bytes) AS bytes FROM parts "
             f"WHERE m.name IS NOT NULL {one}GROUP BY ALL), "
-            "held AS (SELECT ts, model, sum(bytes)::BIGINT AS bytes FROM peaks GROUP BY ALL) "
-            "SELECT * FROM held UNION ALL "
+            "held AS (SELECT ts, model, total(bytes) AS bytes FROM peaks GROUP BY ALL), "
+            "shown AS (SELECT * FROM held UNION ALL "
             # A moment without models is drawn too, else an area would go on over it.
             "SELECT DISTINCT ts, (SELECT min(model) FROM held), 0 FROM looks "
-            "WHERE ts NOT IN (SELECT ts FROM held) AND EXISTS (FROM held) ORDER BY ts, model",
+            "WHERE ts NOT IN (SELECT ts FROM held) AND EXISTS (FROM held)), "
+            "known AS (SELECT model, arg_max(digest, ts) AS model_digest FROM model_events "
+            "WHERE model IN (SELECT model FROM held) GROUP BY model) "
+            "SELECT ts, model, bytes, model_digest FROM shown LEFT JOIN known USING (model) "
+            "ORDER BY ts, model",
             [*bucket, *values, *chosen],
         )
         limit = self._sql(

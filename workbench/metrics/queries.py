@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import StoreError, UnknownColumn
 from workbench.messages import nearest_names
+from workbench.metrics.periods import compared
 from workbench.metrics.schema import TABLES
 from workbench.metrics.sources import name
 
@@ -31,6 +32,9 @@ _PROMPT_RATE = (
 )
 _SHORT = {"model": _MODEL, "client": "client_name", "error": "error_type"}
 
+
+# DuckDB's intervals and limits end before what Python can write.
+_LARGEST = 1_000_000_000
 
 # Several of one column at once cost little more than one.
 _PERCENTILES = "[0.5, 0.95, 0.99]"
@@ -117,9 +121,9 @@ class Questions(ABC):
             "count(*) FILTER (status = 'error') AS n_errors, "
             "count(*) FILTER (status = 'cancelled') AS n_cancelled, "
             "count(*) FILTER (status = 'lost') AS n_lost, "
-            "sum(gen_ai_usage_input_tokens)::BIGINT AS input_tokens, "
-            "sum(gen_ai_usage_cache_read_input_tokens)::BIGINT AS cached_tokens, "
-            "sum(gen_ai_usage_output_tokens)::BIGINT AS output_tokens, "
+            "total(gen_ai_usage_input_tokens) AS input_tokens, "
+            "total(gen_ai_usage_cache_read_input_tokens) AS cached_tokens, "
+            "total(gen_ai_usage_output_tokens) AS output_tokens, "
             f"{_RATE} AS tokens_per_s, {_PROMPT_RATE} AS prompt_tokens_per_s, "
             "count(*) FILTER (token_source = 'estimated') AS n_estimated "
             f"FROM requests WHERE {where} GROUP BY ALL ORDER BY {groups}model",
@@ -188,7 +192,7 @@ class Questions(ABC):
             "min(hw_gpu_memory_free) AS free_bytes, max(hw_gpu_memory_limit) AS limit_bytes, "
             "avg(hw_gpu_utilization) AS utilization "
             f"FROM gpu_samples WHERE {where} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
-            [int(every_s * 1_000_000), *values],
+            [int(_number("every_s", every_s, whole=False, least=0.001) * 1_000_000), *values],
         )
 
     def gaps(self, *, since: Any = None, until: Any = None) -> pd.DataFrame:
@@ -223,6 +227,8 @@ class Questions(ABC):
         Raises:
             UnknownColumn: When a column is unknown.
         """
+        n = _number("n", n)
+        columns = None if columns is None else _listed(columns)
         listed = "*" if columns is None else ", ".join(name(_known(c)) for c in columns)
         last = f"ORDER BY ts DESC LIMIT {int(n)}"
         # A constant, so that only the last row groups are read: ten times faster than without.
@@ -274,8 +280,8 @@ class Questions(ABC):
         return self.sql(
             "WITH used AS (SELECT run_id, count(*) AS n, "
             "count(*) FILTER (status IN ('error', 'lost')) AS n_errors, "
-            "sum(gen_ai_usage_input_tokens)::BIGINT AS input_tokens, "
-            "sum(gen_ai_usage_output_tokens)::BIGINT AS output_tokens, "
+            "total(gen_ai_usage_input_tokens) AS input_tokens, "
+            "total(gen_ai_usage_output_tokens) AS output_tokens, "
             f"{_RATE} AS tokens_per_s, sum(load_wait) AS load_s, "
             f"list_sort(list(DISTINCT {_MODEL})) AS models FROM requests "
             "WHERE run_id IS NOT NULL GROUP BY run_id) "
@@ -315,6 +321,7 @@ class Questions(ABC):
             `lost`), error_type, model (text), n (requests to models), n_errors, input_tokens,
             output_tokens (tokens).
         """
+        runs = _number("runs", runs)
         kept = "kind = 'plan' AND coalesce(tags->>'mode', '') <> 'replay'"
         where, values = _between(since, until, kept, "plan_id = ?" if plan else "")
         given: list[Any] = [plan] if plan else []
@@ -326,8 +333,8 @@ class Questions(ABC):
             f"ORDER BY ts DESC LIMIT {int(runs)}), "
             f"used AS (SELECT run_id, step, {item} AS item, {place} AS attempt, count(*) AS n, "
             "count(*) FILTER (status IN ('error', 'lost')) AS n_errors, "
-            "sum(gen_ai_usage_input_tokens)::BIGINT AS input_tokens, "
-            "sum(gen_ai_usage_output_tokens)::BIGINT AS output_tokens FROM requests "
+            "total(gen_ai_usage_input_tokens) AS input_tokens, "
+            "total(gen_ai_usage_output_tokens) AS output_tokens FROM requests "
             "WHERE step IS NOT NULL AND run_id IN (SELECT id FROM chosen) GROUP BY ALL) "
             "SELECT c.plan_id AS plan, c.id AS run_id, s.step, s.item, s.attempt, s.name, "
             's.ts AS start, s.ended AS "end", s.duration AS duration_s, '
@@ -342,45 +349,96 @@ class Questions(ABC):
         )
 
     def compare_periods(
-        self, a: tuple[Any, Any], b: tuple[Any, Any], *, cold: bool | None = False
+        self,
+        a: tuple[Any, Any],
+        b: tuple[Any, Any],
+        *,
+        cold: bool | None = False,
+        level: float = 0.95,
     ) -> pd.DataFrame:
-        """Return how two times differ, per model.
+        """Return how two times differ, per model, and how sure that is.
+
+        An interval that holds 1 for a ratio, or 0 for a difference, says that chance alone could
+        have made it.  Intervals take requests as independent draws; `workbench.metrics.intervals`
+        tells their methods.  With fewer than 6 values on a side there is none: null.
 
         Args:
             a: Beginning and end of the first, as `since` and `until`.
             b: Beginning and end of the second.
             cold: Of requests that had to load the model; `None` takes both kinds.
+            level: Share of such intervals that hold the true value, 0 to 1.
 
         Returns:
             model (text), n_a, n_b (requests that ended with `ok`), ttft_p50_s_a, ttft_p50_s_b,
-            ttft_p95_s_a, ttft_p95_s_b (s), tokens_per_s_a, tokens_per_s_b (tokens/s),
-            error_share_a, error_share_b (0-1), ttft_p50_ratio, tokens_per_s_ratio (b over a).
+            ttft_p95_s_a, ttft_p95_s_b (s), tokens_per_s_a, tokens_per_s_b (tokens/s), n_ended_a,
+            n_ended_b (requests that ended in any way), error_share_a, error_share_b (of these,
+            0-1), ttft_p50_ratio, ttft_p50_ratio_low, ttft_p50_ratio_high, tokens_per_s_ratio,
+            tokens_per_s_ratio_low, tokens_per_s_ratio_high (b over a), error_share_difference,
+            error_share_difference_low, error_share_difference_high (b minus a).
         """
+        if not 0 < level < 1:
+            raise StoreError(f"{level!r} is no level of an interval.", hint="Write 0.95.")
         parts, values = [], []
-        for period in (a, b):
+        for period in (_period("a", a), _period("b", b)):
             where, given = _between(*period)
-            ok = f"status = 'ok'{_and(_cold(cold))}"
-            parts.append(
-                f"SELECT {_MODEL} AS model, count(*) FILTER ({ok}) AS n, "
-                f"quantile_cont({_TTFT}, 0.5) FILTER ({ok}) AS p50, "
-                f"quantile_cont({_TTFT}, 0.95) FILTER ({ok}) AS p95, "
-                f"tokens_per_s(CASE WHEN {ok} THEN gen_ai_usage_output_tokens END, "
-                "ollama_eval_duration) AS rate, "
-                "count(*) FILTER (status IN ('error', 'lost')) / count(*) AS failed "
-                f"FROM requests WHERE {where} GROUP BY ALL"
-            )
+            parts.append(_period_query(where, f"status = 'ok'{_and(_cold(cold))}"))
             values += given
-        return self.sql(
+        both = ", ".join(f"{side}.{column} AS {column}_{side}" for column, side in _BOTH)
+        frame = self.sql(
             f"WITH a AS ({parts[0]}), b AS ({parts[1]}) "
-            "SELECT coalesce(a.model, b.model) AS model, coalesce(a.n, 0) AS n_a, "
-            "coalesce(b.n, 0) AS n_b, a.p50 AS ttft_p50_s_a, b.p50 AS ttft_p50_s_b, "
-            "a.p95 AS ttft_p95_s_a, b.p95 AS ttft_p95_s_b, a.rate AS tokens_per_s_a, "
-            "b.rate AS tokens_per_s_b, a.failed AS error_share_a, b.failed AS error_share_b, "
-            "b.p50 / nullif(a.p50, 0) AS ttft_p50_ratio, "
-            "b.rate / nullif(a.rate, 0) AS tokens_per_s_ratio "
+            f"SELECT coalesce(a.model, b.model) AS model, {both} "
             "FROM a FULL JOIN b ON a.model IS NOT DISTINCT FROM b.model ORDER BY model",
             values,
         )
+        return compared(frame, level=level)
+
+
+_SIDES = (
+    *("n", "ttft_p50_s", "ttft_p95_s", "tokens_per_s", "n_ended", "n_failed"),
+    *("n_ttft", "ttft_low", "ttft_high", "n_rate", "tokens", "seconds", "tokens2", "seconds2"),
+    "tokens_seconds",
+)
+_BOTH = tuple((column, side) for column in _SIDES for side in "ab")
+
+
+def _period_query(where: str, ok: str) -> str:
+    """Return what a time is compared by, per model."""
+    tokens, seconds = "gen_ai_usage_output_tokens::DOUBLE", "ollama_eval_duration"
+    timed = f"{ok} AND {tokens} IS NOT NULL AND {seconds} > 0"
+    sums = {"tokens": tokens, "seconds": seconds, "tokens2": f"{tokens} * {tokens}"}
+    sums |= {"seconds2": f"{seconds} * {seconds}", "tokens_seconds": f"{tokens} * {seconds}"}
+    summed = ", ".join(f"sum({of}) FILTER ({timed}) AS {name}" for name, of in sums.items())
+    # The ranks of `intervals.median_ranks`.
+    rank = "greatest(1, round_even((len(first) + 1) / 2 - sqrt(len(first)), 0)::BIGINT)"
+    return (
+        f"SELECT *, tokens / nullif(seconds, 0) AS tokens_per_s, len(first) AS n_ttft, "
+        f"first[{rank}] AS ttft_low, first[len(first) + 1 - {rank}] AS ttft_high FROM ("
+        f"SELECT {_MODEL} AS model, count(*) FILTER ({ok}) AS n, "
+        f"quantile_cont({_TTFT}, 0.5) FILTER ({ok}) AS ttft_p50_s, "
+        f"quantile_cont({_TTFT}, 0.95) FILTER ({ok}) AS ttft_p95_s, "
+        f"list_sort(list({_TTFT}) FILTER ({ok} AND {_TTFT} IS NOT NULL)) AS first, "
+        f"count(*) FILTER ({timed}) AS n_rate, {summed}, "
+        "count(*) FILTER (status <> 'open') AS n_ended, "
+        "count(*) FILTER (status IN ('error', 'lost')) AS n_failed "
+        f"FROM requests WHERE {where} GROUP BY ALL)"
+    )
+
+
+def _period(name: str, period: Any) -> tuple[Any, Any]:
+    if isinstance(period, tuple | list) and len(period) == 2:
+        return period[0], period[1]
+    raise StoreError(
+        f"period {name} is {period!r}.", hint="Write its beginning and its end: (7200, 3600)."
+    )
+
+
+def _number(name: str, value: Any, *, whole: bool = True, least: float = 1) -> Any:
+    kind = int if whole else int | float
+    right = isinstance(value, kind) and not isinstance(value, bool)
+    if not right or not least <= value <= _LARGEST:
+        what = "a whole number" if whole else "a number"
+        raise StoreError(f"{name} is {value!r}.", hint=f"Write {what} of at least {least:g}.")
+    return value
 
 
 def _cold(cold: bool | None) -> str:
@@ -405,10 +463,18 @@ def _grouped(by: str | None) -> tuple[str, str]:
     return f"{expression} AS {name(by)}, ", f"{name(by)}, "
 
 
-def _known(column: str) -> str:
+def _listed(columns: Iterable[str]) -> list[str]:
+    found = [columns] if isinstance(columns, str) else list(columns)
+    if not found:
+        raise StoreError("columns names none.", hint="Leave it out for all of them.")
+    return found
+
+
+def _known(column: Any) -> str:
     names = TABLES["requests"].names
     if column in names:
-        return column
+        return str(column)
+    column = str(column)
     choices = [*PERIODS, *_SHORT, *names]
     near = nearest_names(column, choices, count=1)
     raise UnknownColumn(column, known=choices, nearest=near[0] if near else None)
@@ -422,6 +488,11 @@ def _between(since: Any, until: Any, *conditions: str) -> tuple[str, list[dateti
         if moment is not None:
             where.append(f"ts {comparison} ?")
             values.append(as_utc(moment))
+    if len(values) == 2 and values[1] <= values[0]:
+        raise StoreError(
+            f"the time ends at {values[1]}, not after it begins, at {values[0]} (UTC).",
+            hint="A number is seconds before now: the beginning is the larger one.",
+        )
     return " AND ".join(where) or "true", values
 
 
@@ -429,19 +500,29 @@ def as_utc(moment: Any) -> datetime:
     """Return a moment as a datetime in UTC without a zone, as `ts` is.
 
     Args:
-        moment: A datetime (without a zone it is UTC), an ISO text, or seconds before now.
+        moment: A datetime (without a zone it is UTC), an ISO text, or seconds or a `timedelta`
+            before now.
 
     Raises:
-        StoreError: When it is none of these.
+        StoreError: When it is none of these, or no time that a calendar has.
     """
-    if isinstance(moment, int | float) and not isinstance(moment, bool):
-        return datetime.fromtimestamp(datetime.now(UTC).timestamp() - moment, UTC).replace(
-            tzinfo=None
-        )
     try:
+        if isinstance(moment, int | float) and not isinstance(moment, bool):
+            moment = timedelta(seconds=moment)
+        if isinstance(moment, timedelta):
+            return datetime.now(UTC).replace(tzinfo=None) - moment
         when = moment if isinstance(moment, datetime) else datetime.fromisoformat(str(moment))
-    except ValueError as exc:
-        raise StoreError(
-            f"{moment!r} is not a time.", hint="Write 2026-11-25T10:00, or seconds before now."
-        ) from exc
-    return when if when.tzinfo is None else when.astimezone(UTC).replace(tzinfo=None)
+        if when.tzinfo is not None:
+            when = when.astimezone(UTC).replace(tzinfo=None)
+        # What pandas calls not a time is a datetime that equals nothing.
+        if when == when:
+            return when
+    except (ValueError, OverflowError) as exc:
+        raise _no_time(moment) from exc
+    raise _no_time(moment)
+
+
+def _no_time(moment: Any) -> StoreError:
+    return StoreError(
+        f"{moment!r} is not a time.", hint="Write 2026-11-25T10:00, or seconds before now."
+    )

@@ -30,8 +30,10 @@ MACROS = {
         "sum(tokens) FILTER (tokens IS NOT NULL AND seconds > 0) / "
         "nullif(sum(seconds) FILTER (tokens IS NOT NULL AND seconds > 0), 0)",
     ),
+    "total": ("(tokens)", "TRY_CAST(sum(tokens) AS BIGINT)"),
 }
-"""Aggregates of ours: tokens per second is a sum over a sum, never a mean of ratios."""
+"""Aggregates of ours: tokens per second is a sum over a sum, never a mean of ratios; a total too
+great for 64 bits is not known."""
 
 # Every request once, with the client's span where there is one; and the spans of calls that reached
 # no server.  Of several requests of one span, its duration stands at the last.

@@ -1,4 +1,4 @@
-"""Where one more draw from a handful of numbers lies: Student's t, without scipy."""
+"""Where one more draw from a handful of numbers lies."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_STEPS = 200
+from workbench.metrics.intervals import t_quantile
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,36 +50,3 @@ def prediction_interval(values: Sequence[float], *, level: float = 0.95) -> Inte
     half = t_quantile(0.5 + level / 2, n - 1) * deviation * math.sqrt(1 + 1 / n)
     method = f"Student's t prediction interval of one more run, {n - 1} degrees of freedom"
     return Interval(mean - half, mean + half, mean, deviation, n, level, method)
-
-
-def t_quantile(p: float, degrees: int) -> float:
-    """Return the quantile of Student's t distribution, for p of at least 0.5."""
-    low, high = 0.0, 1.0
-    while t_cdf(high, degrees) < p:
-        high *= 2
-    for _ in range(_STEPS):
-        middle = (low + high) / 2
-        if middle in (low, high):
-            break
-        low, high = (middle, high) if t_cdf(middle, degrees) < p else (low, middle)
-    return (low + high) / 2
-
-
-def t_cdf(t: float, degrees: int) -> float:
-    """Return the share of Student's t distribution below t, for t of at least 0.
-
-    The finite sums of Abramowitz and Stegun, 26.7.3 and 26.7.4.
-    """
-    angle = math.atan2(t, math.sqrt(degrees))
-    sine, square = math.sin(angle), math.cos(angle) ** 2
-    if degrees % 2:
-        term, total = math.cos(angle), 0.0
-        for k in range(1, degrees - 1, 2):
-            total += term
-            term *= square * (k + 1) / (k + 2)
-        return 0.5 + (angle + sine * total) / math.pi
-    term, total = 1.0, 0.0
-    for k in range(0, degrees - 1, 2):
-        total += term
-        term *= square * (k + 1) / (k + 2)
-    return 0.5 + sine * total / 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,8 @@ Figure = go.Figure
 MAX_POINTS = 1200
 """Points of one figure, over all its lines: a saved one then takes under 100 kB."""
 
+_LONGEST_LABEL = 60
+_LARGEST_FLOAT32 = float(np.finfo("float32").max)
 _GRID = "rgba(122,122,122,0.25)"
 
 
@@ -89,8 +92,16 @@ def need(frame: pd.DataFrame, *columns: str) -> None:
         )
 
 
+def label(value: object) -> str:
+    """Return a text as plotly shows it unchanged: it takes some markup for its own."""
+    text = " ".join(str(value).split())
+    if len(text) > _LONGEST_LABEL:
+        text = f"{text[: _LONGEST_LABEL - 1]}…"
+    return html.escape(text, quote=False)
+
+
 def by_model(frame: pd.DataFrame) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
-    """Yield name, colour, line style and rows of each model, by name.
+    """Yield name as it is drawn, colour, line style and rows of each model, by name.
 
     The colour is that of `model_digest` where the frame has it, so that one model under two names
     keeps its colour.
@@ -101,7 +112,7 @@ def by_model(frame: pd.DataFrame) -> Iterator[tuple[str, str, str, pd.DataFrame]
         if "model_digest" in rows.columns:
             known = rows["model_digest"].dropna()
             identity = str(known.iloc[0]) if len(known) else shown
-        yield shown, model_color(identity), model_dash(identity), rows
+        yield label(shown), model_color(identity), model_dash(identity), rows
 
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -125,7 +136,7 @@ def floats(values: pd.Series[Any]) -> Array:
 
 def drawn(values: Array) -> Array:
     """Return values as they are drawn: seven digits are more than a screen shows."""
-    return values.astype("float32")
+    return values.clip(-_LARGEST_FLOAT32, _LARGEST_FLOAT32).astype("float32")
 
 
 def thin(

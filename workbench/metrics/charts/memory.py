@@ -13,6 +13,7 @@ from workbench.metrics.charts.layout import (
     empty_figure,
     figure,
     floats,
+    label,
     need,
     note,
     thin,
@@ -55,12 +56,10 @@ def gpu_memory(
         wide = wide.groupby(np.arange(len(wide)) // step).max().set_index(wide.index[::step])
         note(result, f"the peak of every {step} samples")
     moments = times(pd.Series(wide.index))
-    for name, color, _, _ in by_model(samples):
-        if name not in wide:
-            continue
+    for name, color, _, rows in by_model(samples.dropna(subset=["model"])):
         result.add_scatter(
             x=moments,
-            y=drawn(np.nan_to_num(floats(wide[name])) / 1e9),
+            y=drawn(np.nan_to_num(floats(wide[rows["model"].iloc[0]])) / 1e9),
             name=name,
             stackgroup="memory",
             mode="lines",
@@ -92,7 +91,7 @@ def _mark(result: go.Figure, events: pd.DataFrame) -> None:
             y=np.zeros(len(rows)),
             mode="markers",
             name=name,
-            text=rows["model"].fillna("unknown model").astype(str),
+            text=rows["model"].fillna("unknown model").map(label),
             hovertemplate=f"{name}: %{{text}}<extra></extra>",
             marker={
                 "symbol": symbol,

@@ -6,7 +6,6 @@ and quartiles only.  Names and texts of the data are shown as they are, never as
 
 from __future__ import annotations
 
-import html
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from workbench.metrics.charts.layout import (
     empty_figure,
     figure,
     floats,
+    label,
     need,
     note,
     thin,
@@ -38,7 +38,6 @@ _MOST_SERIES = 24
 _MOST_CATEGORIES = 200
 _MOST_BINS = 60
 _MOST_OUTLIERS = 40
-_LONGEST_LABEL = 60
 
 
 def plain_chart(
@@ -90,14 +89,6 @@ def plain_chart(
         note(result, f"the first {_MOST_SERIES} of {len(series)} series")
     result.update_layout(showlegend=len(series) > 1)
     return result
-
-
-def label(value: object) -> str:
-    """Return a text as plotly shows it unchanged: it takes some markup for its own."""
-    text = " ".join(str(value).split())
-    if len(text) > _LONGEST_LABEL:
-        text = f"{text[: _LONGEST_LABEL - 1]}…"
-    return html.escape(text, quote=False)
 
 
 @dataclass(frozen=True, slots=True)

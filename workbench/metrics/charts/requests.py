@@ -15,6 +15,7 @@ from workbench.metrics.charts.layout import (
     empty_figure,
     figure,
     floats,
+    label,
     need,
     note,
     thin,
@@ -128,7 +129,7 @@ def phases_per_request(frame: pd.DataFrame, *, title: str = "Where the time went
         return empty_figure(title)
     rows = frame.sort_values("ts").tail(100)
     moments = pd.to_datetime(rows["ts"], utc=True).dt.strftime("%H:%M:%S")
-    labels = np.column_stack([moments.to_numpy(), rows["model"].fillna("unknown model")])
+    labels = np.column_stack([moments.to_numpy(), rows["model"].fillna("unknown model").map(label)])
     result = figure(title, x="requests, the newest at the right", y="seconds", barmode="stack")
     for column, name, color in PHASES:
         result.add_bar(
@@ -157,7 +158,7 @@ def tokens_and_errors(frame: pd.DataFrame, *, title: str = "Tokens and errors") 
     if frame.empty:
         return empty_figure(title, "No runs were recorded yet.")
     rows = frame.tail(60)
-    names = rows["run"].astype(str)
+    names = rows["run"].map(label)
     result = figure(title, x="run", y="tokens", barmode="stack")
     for column, name, color in (
         ("input_tokens", "input tokens", "#56B4E9"),

@@ -138,6 +138,11 @@ class Tap:
         self.n_chunks += pieces
 
     def gap_s(self, share: float) -> float | None:
-        """Return the gap between reads that a share (0 to 1) of them did not exceed."""
+        """Return a quantile of the gaps between reads, as DuckDB's `quantile_cont` has it."""
+        if not self.gaps_s:
+            return None
         ordered = sorted(self.gaps_s)
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
+        place = share * (len(ordered) - 1)
+        low = int(place)
+        high = min(low + 1, len(ordered) - 1)
+        return ordered[low] + (place - low) * (ordered[high] - ordered[low])
