@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from tests.chat.dialogues import ANN, BOB, CAT, NewDialogue, Watch, chats, in_st
 from workbench.chat.dialogue import Dialogue
 from workbench.chat.dialogue_values import View
 from workbench.chat.participants import GO_ON, Participant
-from workbench.chat.stops import MaxTokens, Phrase
+from workbench.chat.stops import JudgeSays, MaxTokens, Phrase
 from workbench.errors import ConfigError, ModelNotFound, StreamBroken
 from workbench.testing import RecordedRequest, Reply, ScriptedOllama
 
@@ -301,6 +302,39 @@ def test_stop_frees_the_model_and_keeps_what_came(
     dialogue.run()
     assert ["one two", "four"] == [turn.text for turn in dialogue.turns]
     assert "done" == dialogue.lanes["Bob"].phase
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"order": "moderated", "moderator": "judge"},
+        {"stop": [JudgeSays("Do they agree?")], "judge": "judge"},
+    ],
+    ids=["moderator", "judge"],
+)
+def test_stop_frees_the_model_that_is_asked_between_turns(
+    new_dialogue: NewDialogue, pair: ScriptedOllama, how: dict[str, Any]
+) -> None:
+    """Stop closes the request of a moderator or judge too; the dialogue can go on after it."""
+
+    def reply(request: RecordedRequest) -> Reply:
+        return Reply("one two", stall_after=1) if request.model == "judge" else Reply("three")
+
+    pair.set_reply(reply)
+    dialogue = new_dialogue(turns=2, **how)
+    dialogue.start()
+    number = 1 if "order" in how else 2
+    asked = pair.wait_for_request(number, to="chat")
+    asked.stalled.wait()
+    dialogue.stop("enough")
+    dialogue.wait()
+    assert asked.disconnected.wait(10)
+    assert ("done", "enough") == (dialogue.state, dialogue.stop_reason)
+    assert number - 1 == len(dialogue.turns)
+    pair.set_reply(lambda r: Reply('{"choice": "no"}' if r.model == "judge" else "four"))
+    dialogue.run(turns=2)
+    assert 2 + number - 1 == len(dialogue.turns)
+    assert "done" == dialogue.turns[-1].status
 
 
 def test_skip_goes_on_with_the_next(new_dialogue: NewDialogue, pair: ScriptedOllama) -> None:

@@ -109,7 +109,9 @@ def test_a_dialogue_is_decided(new_dialogue: NewDialogue, pair: ScriptedOllama) 
     assert ("Bob", True) == (verdict.name, verdict.agreed)
     assert ["judge", "judge"] == [aside.kind for aside in dialogue.asides]
     assert "b" == dialogue.transcript.verdicts[0]["winner"]
-    assert "judge judged Ann and Bob: Bob (in both orders)" in dialogue.to_markdown()
+    told = "judge judged Ann and Bob: Bob (in both orders)"
+    for form in (dialogue.to_markdown(), dialogue.to_text(), str(dialogue.to_notebook())):
+        assert told in form
     with pytest.raises(ConfigError, match="said nothing"):
         dialogue.decide("Ann", "Zoe")
 

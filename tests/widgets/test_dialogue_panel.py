@@ -312,6 +312,19 @@ def test_what_is_kept_is_safe(shown: Shown, ollama: ScriptedOllama) -> None:
     assert "done: 1 turn was taken" in bundle["text/html"]
 
 
+def test_verdicts_are_told(shown: Shown, ollama: ScriptedOllama) -> None:
+    """What a judge found stands under the dialogue, live and where nobody looks."""
+    view = shown(turns=2, judge="m")
+    view.say(t="start")
+    view.reaches("done")
+    assert view.dialogue is not None
+    ollama.set_reply(Reply('{"choice": "tie"}'))
+    view.dialogue.decide()
+    told = "m judged Ann and Bob: a tie (in both orders)"
+    view.until(lambda v: [told] == v.shown["run"]["verdicts"])
+    assert told in dialogue_panel_of(view.dialogue)._repr_mimebundle_()["text/html"]
+
+
 def test_the_set_up_begins_with_two_bundled_models() -> None:
     """Toys come first, the better one speaks first; without models the fields are empty."""
     row = {"backend": "b", "state": "idle", "size_bytes": 1}

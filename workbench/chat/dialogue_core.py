@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
@@ -27,10 +27,11 @@ from workbench.chat.dialogue_values import (
     View,
 )
 from workbench.chat.exchange import Request
-from workbench.chat.judge import Choice, aask_judge, choose
+from workbench.chat.judge import Choice, Judge, aask_judge, choose
 from workbench.chat.orders import (
     ORDERS,
     Call,
+    Moderator,
     calls_of,
     candidates,
     moderator_messages,
@@ -98,6 +99,7 @@ class Core:
         self.waiting_for: str | None = None
         self.summing = asyncio.Lock()
         self._bell = asyncio.Event()
+        self._aside: asyncio.Task[Any] | None = None
         self._meters: dict[str, TokenMeter] = {}
         self._prepared = False
         self._judged_at = -1
@@ -155,6 +157,20 @@ class Core:
         while self.ending is None and not there():
             self._bell.clear()
             await self._bell.wait()
+
+    async def _unless_ended(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """Wait for a request between turns; `None` when the dialogue is ended meanwhile."""
+        task: asyncio.Task[T] = asyncio.create_task(work)
+        self._aside = task
+        try:
+            return await task
+        except asyncio.CancelledError:
+            running = asyncio.current_task()
+            if running is not None and running.cancelling():
+                raise
+            return None
+        finally:
+            self._aside = None
 
     # --- what others ask of it
 
@@ -291,6 +307,8 @@ class Core:
                 return
             self._say_answers()
             placed = await self._next()
+            if self.ending is not None:
+                continue
             if not placed:
                 self.become("done", "nobody is left to speak")
                 return
@@ -340,24 +358,29 @@ class Core:
         for rule in self.setup.stop:
             if not isinstance(rule, JudgeSays | GoalReached) or not rule.due(view):
                 continue
-            await self.stage.before(judge.model, judge.options)
-            index = self.transcript.next_index
-            choices = await aask_judge(
-                self.client,
-                judge,
-                (said_so_far(view), rule.question),
-                context=self.context("judge", index),
-                seed=self.setup.seed_of(index),
-                meter=self.meter(judge.model),
-                context_tokens=self.context_tokens(judge.model, judge.options.get("num_ctx")),
-                recover=self.stage.recover,
-            )
+            choices = await self._unless_ended(self._ask_judge(judge, view, rule.question))
+            if choices is None:
+                return self.ending.reason if self.ending else None
             for choice in choices:
                 self.note(self.aside_of("stop", judge.model, choice))
             if choices[-1].value == "yes":
                 return rule.reason(judge.model)
         self._judged_at = count
         return None
+
+    async def _ask_judge(self, judge: Judge, view: View, question: str) -> list[Choice]:
+        await self.stage.before(judge.model, judge.options)
+        index = self.transcript.next_index
+        return await aask_judge(
+            self.client,
+            judge,
+            (said_so_far(view), question),
+            context=self.context("judge", index),
+            seed=self.setup.seed_of(index),
+            meter=self.meter(judge.model),
+            context_tokens=self.context_tokens(judge.model, judge.options.get("num_ctx")),
+            recover=self.stage.recover,
+        )
 
     # --- who speaks
 
@@ -378,7 +401,7 @@ class Core:
             calls = calls_of(answer, view)
         elif order == "moderated":
             name, picked = await self._moderated(view)
-            calls = [Call(name)]
+            calls = [Call(name)] if name else []
         else:
             calls = next_calls(order, view)
         if self.setup.turns is not None:
@@ -399,6 +422,17 @@ class Core:
         names, moderator = candidates(view), self.setup.moderator
         if len(names) == 1 or moderator is None:
             return names[0], "order"
+        choices = await self._unless_ended(self._ask_moderator(moderator, view, names))
+        if choices is None:
+            return "", "order"
+        for choice in choices:
+            self.note(self.aside_of("moderator", moderator.model, choice))
+        found = choices[-1].value
+        return (found, "moderator") if found else (next_in_turn(view), "fallback")
+
+    async def _ask_moderator(
+        self, moderator: Moderator, view: View, names: list[str]
+    ) -> list[Choice]:
         await self.stage.before(moderator.model, moderator.options)
         index = self.transcript.next_index
         request = Request(
@@ -408,17 +442,13 @@ class Core:
             self.context("moderator", index),
             self.context_tokens(moderator.model, moderator.options.get("num_ctx")),
         )
-        choices = await choose(
+        return await choose(
             self.client,
             request,
             tuple(names),
             meter=self.meter(moderator.model),
             recover=self.stage.recover,
         )
-        for choice in choices:
-            self.note(self.aside_of("moderator", moderator.model, choice))
-        found = choices[-1].value
-        return (found, "moderator") if found else (next_in_turn(view), "fallback")
 
     # --- the turns of one step
 
@@ -529,9 +559,11 @@ class Core:
         return turn
 
     def stop(self, ending: Ending, reason: Any = "cancelled") -> None:
-        """End the dialogue, and the turns that are being said with it."""
+        """End the dialogue, and with it the turns being said and what is asked between them."""
         if self.ending is None:
             self.ending = ending
+        if self._aside is not None:
+            self._aside.cancel()
         for speaking in list(self.speaking.values()):
             speaking.stop(reason)
         self.ring()

@@ -61,6 +61,7 @@ def to_text(transcript: DialogueTranscript) -> str:
     parts += [f"{turn.speaker}{_marks(turn)}: {plain(turn.text)}" for turn in transcript.turns]
     if transcript.stop_reason:
         parts.append(f"({transcript.state}: {plain(transcript.stop_reason)})")
+    parts += [f"({plain(verdict_text(verdict))})" for verdict in transcript.verdicts]
     return "\n\n".join(parts) or "(nothing was said)"
 
 
@@ -96,7 +97,7 @@ def to_markdown(transcript: DialogueTranscript) -> str:
     if measured:
         parts.append(f"*swaps: {_swap(foreseen, measured)}*")
     for verdict in transcript.verdicts:
-        parts.append(f"*{_verdict_text(verdict)}*")
+        parts.append(f"*{verdict_text(verdict)}*")
     return "\n\n".join(parts) + "\n"
 
 
@@ -116,7 +117,8 @@ def swap_seconds(transcript: DialogueTranscript) -> tuple[float | None, float]:
     return total, sum(turn.measured_swap_s or 0.0 for turn in turns)
 
 
-def _verdict_text(verdict: Mapping[str, Any]) -> str:
+def verdict_text(verdict: Mapping[str, Any]) -> str:
+    """Return what a judge found, as a sentence without a full stop."""
     better = {"a": verdict["a"], "b": verdict["b"]}.get(str(verdict["winner"]), "a tie")
     how = "in both orders" if verdict["agreed"] else "the two orders disagree"
     return f"{verdict['judge']} judged {verdict['a']} and {verdict['b']}: {better} ({how})"

@@ -11,7 +11,7 @@ from workbench.chat import dialogue_export as export
 from workbench.chat.dialogue_core import Core, Observer, as_json, on_portal
 from workbench.chat.dialogue_log import DialogueTranscript
 from workbench.chat.dialogue_setup import Setup
-from workbench.chat.dialogue_values import Aside, LaneState, State, Turn
+from workbench.chat.dialogue_values import Aside, DialogueEvent, LaneState, State, Turn
 from workbench.chat.judge import Judge, Verdict, ajudge_pair, as_judge
 from workbench.chat.participants import Participant
 from workbench.chat.staging import Staging
@@ -222,6 +222,7 @@ class DialogueHistory:
         for choice in choices:
             core.note(core.aside_of("judge", judge.model, choice, digest=asked.digest))
         core.change(core.transcript.judge(as_json(verdict.to_wire())))
+        core.emit(DialogueEvent("state"))
         return verdict
 
     # --- exports

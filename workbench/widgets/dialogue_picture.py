@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workbench.chat.dialogue import Dialogue
+from workbench.chat.dialogue_export import verdict_text
 from workbench.chat.dialogue_log import title_of
 from workbench.chat.dialogue_values import LaneState, Turn
 from workbench.chat.participants import Participant
@@ -189,6 +190,7 @@ def run_of(dialogue: Dialogue, turns: Sequence[Turn]) -> dict[str, Any]:
         "failed_turn": any(turn.status == "failed" for turn in turns),
         "waiting": dialogue.waiting_for,
         "seed": setup.seed,
+        "verdicts": [verdict_text(verdict) for verdict in dialogue.transcript.verdicts],
     }
 
 

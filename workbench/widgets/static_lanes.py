@@ -10,6 +10,7 @@ from workbench.chat.compare import Comparison
 from workbench.chat.compare_export import figures
 from workbench.chat.compare_values import Answer, Asked
 from workbench.chat.dialogue import Dialogue
+from workbench.chat.dialogue_export import verdict_text
 from workbench.chat.dialogue_log import title_of
 from workbench.chat.dialogue_values import Turn
 from workbench.chat.show import plain
@@ -114,6 +115,8 @@ def dialogue_bundle(dialogue: Dialogue) -> dict[str, Any]:
         parts.append(
             f'<div class="wb-end">{_text(f"{dialogue.state}: {dialogue.stop_reason}")}</div>'
         )
+    for verdict in transcript.verdicts:
+        parts.append(f'<div class="wb-end">{_text(verdict_text(verdict))}</div>')
     return {
         "text/html": _page(title_of(transcript), parts),
         "text/plain": dialogue.to_text(),

@@ -1,5 +1,6 @@
 /** The foot of the panel: what the dialogue does, the buttons that steer it, and the person's word. */
 import { h, icon, iconButton, setText, show, textButton } from "../view/dom.js";
+import { visible } from "../text.js";
 import { runWords } from "./words.js";
 
 const DOTS = { running: "moving", waiting: "moving", paused: "moving", done: "ready" };
@@ -38,6 +39,7 @@ export class Bar {
     this.sendButton = iconButton("send", "Say it", () => this.#say(), { class: "wb-send" });
     this.box = h("div", { class: "wb-box wb-say wb-write", hidden: true }, this.area, this.sendButton);
     this.reading = h("p", { class: "wb-note", hidden: true }, "Read only: another kernel writes this dialogue, or it was closed.");
+    this.verdicts = h("ul", { class: "wb-verdicts", "aria-label": "Verdicts", hidden: true });
     this.el = h(
       "footer",
       { class: "wb-steer" },
@@ -48,6 +50,7 @@ export class Bar {
         h("div", { class: "wb-run", role: "status", "aria-live": "polite" }, this.dot, this.word, this.reason),
         h("div", { class: "wb-controls" }, this.moreField, this.stopButton, this.skip, this.pause, this.startButton, this.goOn, this.retry, this.resume),
       ),
+      this.verdicts,
       this.reading,
       this.box,
     );
@@ -79,6 +82,14 @@ export class Bar {
       this.cid = state.conv.cid;
       this.more.value = String(Math.max(1, state.lanes.length * 2));
     }
+    this.#judged(run?.verdicts ?? []);
+  }
+
+  #judged(verdicts) {
+    show(this.verdicts, verdicts.length > 0);
+    if (verdicts.length === this.verdicts.childElementCount && this.judgedOf === this.cid) return;
+    this.judgedOf = this.cid;
+    this.verdicts.replaceChildren(...verdicts.map((text) => h("li", {}, visible(text))));
   }
 
   #goOn() {
