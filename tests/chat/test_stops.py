@@ -134,6 +134,13 @@ def test_what_is_no_rule_is_refused(stop: Any) -> None:
         stop_rules(stop)
 
 
+def test_a_phrase_alone_is_told_how_to_be_written() -> None:
+    """A text in place of a rule is likely meant as the phrase."""
+    with pytest.raises(ConfigError, match="'agreed' is no stop rule") as caught:
+        stop_rules("agreed")  # type: ignore[arg-type]
+    assert "{'phrase': 'agreed'}" in str(caught.value.hint)
+
+
 @given(st.lists(st.sampled_from(NAMES), max_size=6), st.sets(st.sampled_from(NAMES), min_size=1))
 def test_the_next_in_turn_may_speak(spoke: list[str], active: set[str]) -> None:
     """It is one of those who may, the next after the last speaker; all come round."""

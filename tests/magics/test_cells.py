@@ -73,6 +73,9 @@ def test_a_conversation_goes_on(shell: InteractiveShell, ollama: ScriptedOllama)
         ("tiny --temprature 1", "Why?", "Did you mean --temperature?"),
         ("tiny --temperature hot", "Why?", "--temperature is a number, not 'hot'"),
         ("tiny --as 1x", "Why?", "'1x' is no name of a variable"),
+        ("tiny --as class", "Why?", "'class' is no name of a variable"),
+        ("tiny --system don't", "Why?", 'apostrophe in "double quotes"'),
+        ("tiny --keep-alive nan", "Why?", "--keep-alive is seconds, or as 10m, not 'nan'"),
         ("tiny nano", "Why?", "'nano' was not expected here"),
         ("tiny 'x", "Why?", "the line cannot be read"),
         ("tiny --as", "Why?", "expected one argument"),
@@ -141,6 +144,7 @@ def test_each_model_in_its_own_way(shell: InteractiveShell, ollama: ScriptedOlla
         ("", "models:\n- {name: a}\n---\nWhy?", "line 3 of the cell: this one has no `model`"),
         ("", "models: [tiny]\noptions: 3\n---\nWhy?", "line 3 of the cell: `options`"),
         ("", "models: [tiny]\noptions: {seed: x}\n---\nWhy?", "line 3 of the cell: option 'seed'"),
+        ("", "models: [tiny]\nsystem: 3\n---\nWhy?", "line 3 of the cell: `system` is a text"),
         ("tiny tiny", "Why?", "are called 'tiny'"),
     ],
 )

@@ -250,7 +250,7 @@ def stop_rules(stop: StopRule | Mapping[str, Any] | Iterable[StopRule]) -> tuple
     """
     if isinstance(stop, Mapping):
         return tuple(_rule(str(name), value) for name, value in stop.items())
-    if isinstance(stop, Iterable):
+    if isinstance(stop, Iterable) and not isinstance(stop, str):
         return tuple(_checked(rule) for rule in stop)
     return (_checked(stop),)
 
@@ -259,7 +259,10 @@ def _checked(rule: Any) -> StopRule:
     if isinstance(rule, Counted | Judged) or callable(rule):
         found: StopRule = rule
         return found
-    raise ConfigError(f"{rule!r} is no stop rule.", key="stop", hint=f"Known: {', '.join(_RULES)}.")
+    hint = f"Known: {', '.join(_RULES)}."
+    if isinstance(rule, str):
+        hint = f"To end at a phrase, write {{'phrase': {rule!r}}}. {hint}"
+    raise ConfigError(f"{rule!r} is no stop rule.", key="stop", hint=hint)
 
 
 def _rule(name: str, value: Any) -> StopRule:

@@ -129,6 +129,8 @@ def _settings(given: Any, head: Head | None, options: dict[str, Any]) -> dict[st
     own = values.get("options") or {}
     if head is not None and not isinstance(own, Mapping):
         raise head.error("`options` is a mapping.", ("options",))
+    if head is not None and not isinstance(values.get("system"), str | None):
+        raise head.error("`system` is a text.", ("system",))
     think, keep_alive = thinking(given.think), keeping(given.keep_alive)
     return {
         "system": values.get("system") if given.system is None else given.system,

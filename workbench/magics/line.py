@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import keyword
+import math
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -119,7 +121,8 @@ class Line:
         try:
             words = shlex.split(line)
         except ValueError as exc:
-            raise UsageError(f"{self.magic}: the line cannot be read: {exc}.") from exc
+            hint = ' Put a text with an apostrophe in "double quotes".' if "'" in line else ""
+            raise UsageError(f"{self.magic}: the line cannot be read: {exc}.{hint}") from exc
         given, rest = self._parser.parse_known_args(words)
         for word in rest:
             if word.startswith("-"):
@@ -130,7 +133,7 @@ class Line:
             raise UsageError(f"{self.magic}: {rest[0]!r} was not expected here.")
         for field in ("as", "output", "session"):
             name = getattr(given, field, None)
-            if name is not None and not name.isidentifier():
+            if name is not None and (not name.isidentifier() or keyword.iskeyword(name)):
                 raise UsageError(f"{self.magic}: {name!r} is no name of a variable.")
         return given
 
@@ -169,11 +172,18 @@ def thinking(text: str | None) -> bool | str | None:
 
 
 def keeping(text: str | None) -> float | str | None:
-    """Return what `--keep-alive` says: seconds, or a duration."""
+    """Return what `--keep-alive` says: seconds, or a duration.
+
+    Raises:
+        UsageError: When it is a number that is no time.
+    """
     try:
-        return None if text is None else float(text)
+        seconds = None if text is None else float(text)
     except ValueError:
         return text
+    if seconds is not None and not math.isfinite(seconds):
+        raise UsageError(f"--keep-alive is seconds, or as 10m, not {text!r}; -1 is for ever.")
+    return seconds
 
 
 def workbench_of(shell: Any) -> Workbench:
