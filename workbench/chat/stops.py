@@ -250,8 +250,9 @@ def stop_rules(stop: StopRule | Mapping[str, Any] | Iterable[StopRule]) -> tuple
     """
     if isinstance(stop, Mapping):
         return tuple(_rule(str(name), value) for name, value in stop.items())
-    if isinstance(stop, Iterable) and not isinstance(stop, str):
-        return tuple(_checked(rule) for rule in stop)
+    given: object = stop
+    if isinstance(given, Iterable) and not isinstance(given, str):
+        return tuple(_checked(rule) for rule in given)
     return (_checked(stop),)
 
 
