@@ -281,6 +281,16 @@ def test_password_in_an_address_is_refused_unshown(url: str, tmp_path: Path) -> 
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("url", ["http://[x", "http://h:99999", "http://h:port", "http://:80"])
+def test_backend_address_that_cannot_be_is_refused(
+    url: str, tmp_path: Path, toml: TomlFile
+) -> None:
+    """An address without a name, or with a port that is none, is told with its line."""
+    toml(f'[[backend]]\nname = "a"\nkind = "ollama"\nurl = "{url}"\n')
+    with pytest.raises(ConfigError, match=r"workbench.toml:4: .*port up to 65535"):
+        load(tmp_path)
+
+
 @pytest.mark.parametrize("path", ["~nobody-of-this-name/x", "a\0b"])
 @pytest.mark.parametrize("key", ["data_dir", "engine.models_dir"])
 def test_path_that_cannot_be_is_refused(path: str, key: str, tmp_path: Path) -> None:
