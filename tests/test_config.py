@@ -265,6 +265,41 @@ def test_token_is_never_shown(tmp_path: Path) -> None:
     assert "s3cret-value" not in repr(config) + str(config.described())
 
 
+@pytest.mark.parametrize("token", ["s3c\nret", " s3cret", "s3c ret", "жетон", "\udcff"])
+def test_token_that_no_header_carries_is_refused_unshown(token: str, tmp_path: Path) -> None:
+    """A token that cannot be sent is an error at once, whose text does not hold it."""
+    with pytest.raises(ConfigError, match="without spaces") as caught:
+        load(tmp_path, {"WORKBENCH_TOKEN": token})
+    assert token.strip() not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://me:secret@host:1/", "me:secret@host", "http://secret@h"])
+def test_password_in_an_address_is_refused_unshown(url: str, tmp_path: Path) -> None:
+    """An address is shown in errors and by `doctor`: it may hold no password."""
+    with pytest.raises(ConfigError, match="WORKBENCH_TOKEN") as caught:
+        load(tmp_path, {"WORKBENCH_URL": url})
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://[x", "http://h:99999", "http://h:port", "http://:80"])
+def test_backend_address_that_cannot_be_is_refused(
+    url: str, tmp_path: Path, toml: TomlFile
+) -> None:
+    """An address without a name, or with a port that is none, is told with its line."""
+    toml(f'[[backend]]\nname = "a"\nkind = "ollama"\nurl = "{url}"\n')
+    with pytest.raises(ConfigError, match=r"workbench.toml:4: .*port up to 65535"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("path", ["~nobody-of-this-name/x", "a\0b"])
+@pytest.mark.parametrize("key", ["data_dir", "engine.models_dir"])
+def test_path_that_cannot_be_is_refused(path: str, key: str, tmp_path: Path) -> None:
+    """The home of nobody, and what no system takes as a path, are errors and no traceback."""
+    with pytest.raises(ConfigError, match="must be a path") as caught:
+        load_config(flags={"data_dir": tmp_path, key: path}, env={})
+    assert key == caught.value.key
+
+
 def test_file_is_never_written(tmp_path: Path, toml: TomlFile) -> None:
     """Reading the configuration makes no file and changes none."""
     path = toml("[server]\nport = 1\n")

@@ -62,6 +62,19 @@ def test_serve_runs_until_interrupted(fresh: Cli) -> None:
     assert find_server(fresh.data_dir) is None
 
 
+def test_backend_token_that_no_header_carries_is_refused(fresh: Cli) -> None:
+    """A secret with a line break is one line on stderr that names the variable, not the secret."""
+    fresh.data_dir.mkdir(exist_ok=True)
+    (fresh.data_dir / "workbench.toml").write_text(
+        '[[backend]]\nname = "a"\nkind = "openai"\nurl = "http://127.0.0.1:1"\n'
+        'token_env = "A_KEY"\n'
+    )
+    done = fresh.run("serve", "--port", "0", env={"A_KEY": "s3\ncret ключ"})
+    assert (1, 1) == (done.returncode, done.stderr.count("\n"))
+    assert done.stderr.startswith("error: environment A_KEY")
+    assert "cret" not in done.stderr
+
+
 def test_taken_port_is_refused(fresh: Cli) -> None:
     """A port that was asked for and is taken is one line on stderr, and exit code 1."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

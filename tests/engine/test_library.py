@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.engine.files import good_bytes, tiny_llama
-from workbench.errors import BadModelFile, ModelNotFound
+from workbench.errors import BadModelFile, ModelNotFound, ResponseError
 from workbench.server.engine.blobs import BadDigest
 from workbench.server.engine.library import ModelLibrary, ModelProtected
 from workbench.server.engine.names import BadModelName, name_of_stem, parse_name
@@ -152,7 +152,7 @@ def test_path_outside_names_a_file(library: ModelLibrary, tmp_path: Path) -> Non
     path = put(tmp_path / "elsewhere" / "B.gguf")
     model = library.get(str(path))
     assert (str(path), path, GOOD) == (model.name, model.path, model.digest)
-    with pytest.raises(ModelProtected, match="not in the models folder"):
+    with pytest.raises(ModelProtected, match="not a model of the models folder"):
         library.delete(str(path))
     assert path.exists()
 
@@ -280,6 +280,40 @@ def test_delete_of_a_split_model(library: ModelLibrary, folder: Path) -> None:
     tiny_llama(folder / "m-00002-of-00002.gguf")
     library.delete("m")
     assert [] == list(folder.glob("*.gguf"))
+
+
+@pytest.mark.parametrize("name", ["../notes.md", "./../notes.md", "{folder}/../notes.md"])
+def test_delete_by_a_path_out_of_the_folder(name: str, library: ModelLibrary, folder: Path) -> None:
+    """A path that begins in the models folder and leads out of it deletes nothing."""
+    folder.mkdir(exist_ok=True)
+    notes = folder.parent / "notes.md"
+    notes.write_text("mine")
+    with pytest.raises(ModelProtected, match="not a model of the models folder"):
+        library.delete(name.format(folder=folder))
+    assert "mine" == notes.read_text()
+
+
+def test_delete_by_the_path_of_a_blob(library: ModelLibrary, folder: Path) -> None:
+    """What lies in the models folder without being a model of it is not deleted by its path."""
+    tiny_llama(folder / "a.gguf")
+    library.create("b", from_="a")
+    manifest = folder / "manifests" / "b" / "latest.json"
+    with pytest.raises(ModelProtected, match="not a model of the models folder"):
+        library.delete("./manifests/b/latest.json")
+    assert manifest.exists()
+
+
+def test_delete_by_the_path_of_a_model(library: ModelLibrary, folder: Path) -> None:
+    """A model of the folder is deleted by its path as by its name."""
+    tiny_llama(folder / "a.gguf")
+    library.delete("./a.gguf")
+    assert [] == list(folder.glob("*.gguf"))
+
+
+def test_add_of_an_unknown_home(library: ModelLibrary) -> None:
+    """A path in the home of nobody is a file that is not there."""
+    with pytest.raises(ResponseError, match="there is no file '~nobody-of-this-name"):
+        library.add("~nobody-of-this-name/a.gguf")
 
 
 def test_bundled_models_stay(library: ModelLibrary, bundled: Path) -> None:

@@ -163,11 +163,12 @@ def load_config(
 
 
 def _data_dir(flags: Mapping[str, object], env: Mapping[str, str]) -> tuple[Path, str]:
+    setting = SETTINGS[0]
     if "data_dir" in flags:
-        return Path(str(flags["data_dir"])).expanduser().absolute(), "flag"
+        return _convert(setting, str(flags["data_dir"]), where="flag"), "flag"
     if env.get("WORKBENCH_DATA_DIR"):
-        path = Path(env["WORKBENCH_DATA_DIR"]).expanduser().absolute()
-        return path, "environment WORKBENCH_DATA_DIR"
+        where = "environment WORKBENCH_DATA_DIR"
+        return _convert(setting, env["WORKBENCH_DATA_DIR"], where=where), where
     return Path(platformdirs.user_data_dir("workbench", appauthor=False)), "default"
 
 

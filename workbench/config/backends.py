@@ -92,6 +92,15 @@ def is_this_machine(url: str | None) -> bool:
         return False
 
 
+def _is_address(url: str) -> bool:
+    """Whether a name and a port can be read from an address."""
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 def _usual_swap(url: str | None, vram_bytes: int | None) -> SwapMode:
     """Return who makes room unless the user says: we do where we know the memory."""
     return "auto" if vram_bytes is not None or is_this_machine(url) else "server"
@@ -140,6 +149,9 @@ class _Backend(Entry):
         url = self.needed_text("url")
         if not re.match(r"https?://[^/]", url):
             raise self.error("a backend's url begins with http:// or https://.", "url")
+        if not _is_address(url):
+            text = "a backend's url is http://name:port, with a port up to 65535."
+            raise self.error(text, "url")
         if "@" in url.split("/")[2]:
             text = "a backend's url holds no password; name a variable in token_env."
             raise self.error(text, "url")

@@ -310,7 +310,10 @@ def convert_value(setting: Setting, value: object) -> Any:
             raise wrong
         if kind == "choice" and value not in setting.choices:
             raise wrong
-        return Path(value).expanduser().absolute() if kind == "path" else str(value)
+        if kind == "path":
+            return _full_path(value, wrong)
+        _check_address(setting.key, str(value))
+        return str(value)
     if kind == "bool":
         flag = value if isinstance(value, bool) else _BOOLS.get(str(value).lower())
         if flag is None:
@@ -320,6 +323,30 @@ def convert_value(setting: Setting, value: object) -> Any:
     if number is None or not 0 <= number <= setting.largest:
         raise wrong
     return number
+
+
+def _full_path(value: str | Path, wrong: ValueError) -> Path:
+    """Return a path from the root; raises `wrong` for one that no system has."""
+    try:
+        path = Path(value).expanduser().absolute()
+    except RuntimeError:
+        # "~name" of nobody on this machine.
+        raise wrong from None
+    if "\0" in str(path):
+        raise wrong
+    return path
+
+
+def _check_address(key: str, text: str) -> None:
+    """Refuse a token that no header can carry, and a password in an address; shows neither.
+
+    Raises:
+        ValueError: What to do instead.
+    """
+    if key == "token" and not re.fullmatch(r"[!-~]+", text):
+        raise ValueError("token must be letters, digits and signs of ASCII, without spaces.")
+    if key == "url" and "@" in text.rpartition("://")[2].partition("/")[0]:
+        raise ValueError("url must not hold a name or password; a token goes into WORKBENCH_TOKEN.")
 
 
 _BOOLS = {"1": True, "true": True, "yes": True, "on": True} | {

@@ -11,7 +11,13 @@ from typing import Any
 import httpx
 import msgspec
 
-from workbench.errors import ConnectionFailed, ProtocolError, ResponseError, StreamBroken
+from workbench.errors import (
+    ConfigError,
+    ConnectionFailed,
+    ProtocolError,
+    ResponseError,
+    StreamBroken,
+)
 from workbench.server.backends.base import Lines
 from workbench.wire.lines import LineSplitter
 from workbench.wire.ollama import error_from_body
@@ -22,12 +28,27 @@ CONNECT_TIMEOUT_S = 5.0
 def secret_headers(
     token_env: str | None, headers_env: Iterable[tuple[str, str]] = ()
 ) -> dict[str, str]:
-    """Return the headers whose values stand in environment variables; unset ones are left out."""
-    wanted = {name: os.environ.get(variable, "") for name, variable in headers_env}
-    token = os.environ.get(token_env, "") if token_env else ""
+    """Return the headers whose values stand in environment variables; unset ones are left out.
+
+    Raises:
+        ConfigError: When a header cannot carry a value; names the variable, never shows the value.
+    """
+    wanted = {name: _secret(variable) for name, variable in headers_env}
+    token = _secret(token_env) if token_env else ""
     if token:
         wanted["Authorization"] = f"Bearer {token}"
     return {name: value for name, value in wanted.items() if value}
+
+
+def _secret(variable: str) -> str:
+    value = os.environ.get(variable, "")
+    if value and not (value.isascii() and value.isprintable() and value == value.strip()):
+        raise ConfigError(
+            f"environment {variable}: the value holds what no HTTP header can carry.",
+            key="backend",
+            hint="Set it to ASCII text without line breaks, and without spaces around it.",
+        )
+    return value
 
 
 def make_client(

@@ -177,7 +177,11 @@ class ModelLibrary:
             ResponseError: With status 404, when there is no such file.
             BadModelFile: When it is not a whole GGUF model.
         """
-        file = Path(path).expanduser().absolute()
+        try:
+            file = Path(path).expanduser().absolute()
+        except RuntimeError:
+            # "~name" of nobody on this machine: a folder of that name is not meant either.
+            file = Path(path)
         if not file.is_file():
             raise ResponseError(
                 f"there is no file {path!r}",
@@ -392,9 +396,11 @@ class ModelLibrary:
     def _delete_files(self, name: str, file: FoundFile) -> None:
         if self._is_bundled(file.path):
             raise ModelProtected(f"model '{name}' comes with the workbench and stays")
-        if not file.path.is_relative_to(self.models_dir):
+        # Only what the folder's scan lists: a path may lead out of it ("../"), or to a blob in it.
+        if name not in self._sources() or not file.path.is_relative_to(self.models_dir):
             raise ModelProtected(
-                f"model '{name}' is not in the models folder", hint="Delete the file yourself."
+                f"model '{name}' is not a model of the models folder",
+                hint="Delete the file yourself.",
             )
         users = [str(n) for n, manifest in self.manifests.all() if self._uses(manifest, file.path)]
         if users:
