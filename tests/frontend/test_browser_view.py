@@ -434,3 +434,52 @@ def test_figures_that_are_missing_leave_no_gap(scene: Scene) -> None:
     left = "el => el.getBoundingClientRect().left"
     first = page.locator(".wb-answer .wb-actions").evaluate(left)
     assert abs(first - page.locator(".wb-answer .wb-foot").evaluate(left)) < 8
+
+
+FAINT = """() => {
+    const cv=document.createElement('canvas').getContext('2d',{ willReadFrequently: true });
+    const rgba=c=>{cv.clearRect(0,0,1,1);
+    cv.fillStyle='#000';
+    cv.fillStyle=c;
+    cv.fillRect(0,0,1,1);
+    const d=cv.getImageData(0,0,1,1).data;
+    return [d[0],d[1],d[2],d[3]/255]};
+    const over=(a,b)=>[0,1,2].map(i=>a[i]*a[3]+b[i]*(1-a[3])).concat(1);
+    const lum=c=>{const f=c.slice(0,3).map(v=>{v/=255;
+    return v<=.03928?v/12.92:((v+.055)/1.055)**2.4});
+    return .2126*f[0]+.7152*f[1]+.0722*f[2]};
+    const out={};
+    const w=document.createTreeWalker(document.querySelector('.wb-root'),NodeFilter.SHOW_TEXT);
+    for(let n;
+    n=w.nextNode();
+    ){ if(!n.data.trim())continue;
+    const el=n.parentElement;
+    if(!el.checkVisibility({visibilityProperty:true})||el.closest('.wb-offscreen,:disabled,svg,math,code,.wb-active'))continue;
+    let bgs=[],op=1;
+    for(let e=el;
+    e;
+    e=e.parentElement){const s=getComputedStyle(e);
+    bgs.push(rgba(s.backgroundColor));
+    op*=parseFloat(s.opacity);
+    }
+    if(op===0)continue;
+    let bg=[255,255,255,1];
+    for(const b of bgs.reverse())bg=over(b,bg);
+    let fg=rgba(getComputedStyle(el).color);
+    fg[3]*=op;
+    fg=over(fg,bg);
+    const a=lum(fg),b=lum(bg);
+    const r=(Math.max(a,b)+.05)/(Math.min(a,b)+.05);
+    if(r<4.5){out[n.data.trim()]=r;
+    }
+    } return out}"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_has_contrast(scene: Scene, theme: str) -> None:
+    """The panel's own words have the contrast of WCAG AA; code has the colours of Lab."""
+    for name in ("error", "gone", "chats", "models", "attach"):
+        page = scene.show(f"{name}&theme={theme}")
+        if name == "attach":
+            expect(page.locator(".wb-warning")).to_be_visible()
+        assert {} == page.evaluate(FAINT), name
