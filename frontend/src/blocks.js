@@ -12,6 +12,9 @@ export const LONGEST_PLAIN = 8000;
 
 const FENCE = /^( {0,3})(`{3,}|~{3,})([^\n]*)$/;
 const LIST = /^ {0,3}(?:[-*+]|\d{1,9}[.)])(?:[ \t]|$)/;
+/** A fence in an item of a list, also on the line that begins the item. */
+const INNER_FENCE = /^[ \t]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)*(`{3,}|~{3,})([^\n]*)$/;
+const INDENTED = /^(?: {2}|\t)/;
 const HEADING = /^ {0,3}#{1,6}(?:[ \t]|$)/;
 const TABLE_RULE = /^[ \t|:-]+$/;
 
@@ -33,6 +36,8 @@ class Cutter {
     this.list = false;
     /** @type {{mark: string, indent: number, lang: string, text: string}|null} */
     this.fence = null;
+    /** @type {{mark: string, indent: number, lang: string}|null} The fence of an item of the list. */
+    this.inner = null;
   }
 
   /** Return a copy that emits elsewhere, to try a line that is not complete. */
@@ -46,11 +51,12 @@ class Cutter {
   line(line) {
     if (this.fence) return this.#inFence(line);
     if (line.length > LONGEST_BLOCK) return this.#giant(line);
+    if (this.inner && this.#inInner(line)) return undefined;
     if (!line.trim()) {
       this.blank = this.lines.length > 0;
       return undefined;
     }
-    if (this.blank && !(this.list && (LIST.test(line) || /^(?: {2}|\t)/.test(line)))) this.close();
+    if (this.blank && !(this.list && (LIST.test(line) || INDENTED.test(line)))) this.close();
     const fence = FENCE.exec(line);
     if (fence && this.#opens(fence)) return this.#open(fence);
     if (HEADING.test(line)) this.close();
@@ -80,6 +86,25 @@ class Cutter {
     this.fence.text += stripIndent(line, indent) + "\n";
   }
 
+  /** Code of a list's item is no markdown; an item, and so its code, ends where nothing is indented. */
+  #inInner(line) {
+    if (line.trim() && !INDENTED.test(line)) {
+      this.inner = null;
+      return false;
+    }
+    const { mark, indent, lang } = this.inner;
+    const rest = line.trim();
+    const closes = rest.length >= mark.length && rest === mark[0].repeat(rest.length);
+    if (!closes && this.size + line.length > LONGEST_BLOCK) {
+      this.close();
+      this.fence = { mark, indent, lang, text: stripIndent(line, indent) + "\n" };
+      return true;
+    }
+    if (closes) this.inner = null;
+    this.#push(line);
+    return true;
+  }
+
   #giant(line) {
     this.close();
     for (const text of pieces(line, LONGEST_PLAIN)) {
@@ -93,10 +118,11 @@ class Cutter {
       this.close();
       if (head) head.forEach((row) => this.#push(row));
     }
-    if (!this.lines.length) this.list = LIST.test(line);
-    else if (this.blank) this.#push("");
+    if (this.lines.length && this.blank) this.#push("");
     this.blank = false;
+    this.list ||= LIST.test(line);
     this.#push(line);
+    if (this.list) this.inner = innerFence(line);
   }
 
   #push(line) {
@@ -118,6 +144,7 @@ class Cutter {
     this.lines = [];
     this.size = 0;
     this.blank = this.list = false;
+    this.inner = null;
   }
 
   /** End everything, at the end of the text that is there. */
@@ -128,6 +155,12 @@ class Cutter {
       this.fence = null;
     }
   }
+}
+
+function innerFence(line) {
+  const [, mark, info] = INNER_FENCE.exec(line) ?? [];
+  if (!mark || (mark[0] === "`" && info.includes("`"))) return null;
+  return { mark, indent: line.indexOf(mark), lang: info.trim().split(/\s+/)[0] };
 }
 
 function stripIndent(line, indent) {

@@ -37,6 +37,38 @@ test("an indented fence in a list belongs to the list", () => {
   assert.equal(1, kinds("1. a\n   ```\n   x\n   ```\n2. b").length);
 });
 
+test("code in a list may hold what looks like markdown", () => {
+  for (const text of [
+    "1. Run this:\n   ```python\n   # load\n\n\n   x = 1\n   ```\n2. Then",
+    "- Run:\n  ```sh\n  # a comment\n  ls\n  ```\n- b",
+    "- ```sh\n  # a comment\n  ```\n- b",
+    "Steps:\n1. Run this:\n    ```python\n    # load\n\n    x = 1\n    ```\n2. Then",
+  ])
+    assert.deepEqual(
+      [
+        ["markdown", text],
+        ["markdown", "After"],
+      ],
+      kinds(`${text}\n\nAfter`),
+    );
+});
+
+test("code in a list ends with its item, and a long one goes on as code", () => {
+  assert.deepEqual(
+    [
+      ["markdown", "- a\n  ```\n  x"],
+      ["markdown", "# Head"],
+    ],
+    kinds("- a\n  ```\n  x\n# Head"),
+  );
+  const line = "  x = 1  # one\n";
+  const blocks = cut(`- a\n  \`\`\`py\n${line.repeat(1200)}  \`\`\`\n- b`);
+  assert.deepEqual(["markdown", "code", "markdown"], blocks.map((block) => block.kind));
+  assert.equal("py", blocks[1].lang);
+  assert.ok(blocks[1].text.startsWith("x = 1"));
+  assert.equal("- b", blocks[2].text);
+});
+
 test("an open fence is code without its last newline", () => {
   const stream = new BlockStream();
   const tail = stream.update("```js\nlet a\nlet");

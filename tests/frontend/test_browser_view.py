@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -330,3 +331,155 @@ def test_cleanup_removes_the_view(scene: Scene) -> None:
     assert 1 == len(sent(page, "bye"))
     expect(page.locator(".wb-root")).to_have_count(0)
     assert scene.problems == []
+
+
+def focused(page: Page) -> str | None:
+    """Return the label of what has the focus; None where it fell out of the chat."""
+    label = "document.activeElement.closest('.wb-root') && document.activeElement.ariaLabel"
+    found: str | None = page.evaluate(label)
+    return found
+
+
+def test_an_answer_is_read_to_its_end(scene: Scene) -> None:
+    """A screen reader hears each block once, the last one too, and then that it is finished."""
+    page = scene.show()
+    page.evaluate(
+        "window.live = window.kernel.begin('Why?');"
+        " window.kernel.frame(window.live, 'First.\\n\\nSecond.'); window.kernel.end(window.live)"
+    )
+    heard = page.locator(".wb-root > .wb-offscreen")
+    expect(heard.locator("p")).to_have_text(["First.", "Second.", "Answer finished."])
+    expect(heard).to_have_attribute("aria-atomic", "false")
+
+
+def test_a_history_is_not_read(scene: Scene) -> None:
+    """Answers that were there before are not read aloud."""
+    page = scene.show("rich")
+    scene.drawn()
+    expect(page.locator(".wb-root > .wb-offscreen p")).to_have_count(0)
+
+
+def test_focus_stays_in_the_composer(scene: Scene) -> None:
+    """Send and Stop go away when they did their work; the focus goes to the text."""
+    page = scene.show()
+    page.get_by_label("Message", exact=True).fill("Why?")
+    page.get_by_label("Send message").press("Enter")
+    assert "Message" == focused(page)
+    page.evaluate("window.live = window.kernel.begin('Why?')")
+    page.get_by_label("Stop answer").focus()
+    page.evaluate("window.kernel.end(window.live)")
+    expect(page.get_by_label("Send message")).to_be_visible()
+    assert "Message" == focused(page)
+    page.evaluate("window.live = window.kernel.begin('And?')")
+    page.get_by_label("Stop answer").press("Enter")
+    assert "Message" == focused(page)
+    sent(page, "stop")
+
+
+def test_focus_follows_the_version(scene: Scene) -> None:
+    """The arrow that was pressed has the focus in the version that comes."""
+    page = scene.show("rich")
+    page.locator(".wb-answer").get_by_label("Next version").press("Enter")
+    page.evaluate(
+        "Object.assign(window.kernel.state.turns[1],"
+        " {mid: 'y', text: 'Other', sib: [1, 3, 'a1', 'z']});"
+        " window.kernel.sendState()"
+    )
+    expect(page.locator("[data-mid=y]")).to_contain_text("Other")
+    assert "Next version" == focused(page)
+    page.evaluate("window.kernel.state.turns.pop(); window.kernel.sendState()")
+    expect(page.locator("[data-mid=y]")).to_have_count(0)
+    assert "You" == focused(page)
+
+
+def test_focus_stays_in_the_conversations(scene: Scene) -> None:
+    """Renaming and deleting keep the focus in the drawer."""
+    page = scene.show("chats")
+    page.get_by_label("Rename Bread").press("Enter")
+    page.get_by_label("New title").fill("Rye")
+    page.keyboard.press("Enter")
+    assert "Rename Rye" == focused(page)
+    page.get_by_label("Delete Rye").press("Enter")
+    page.keyboard.press("Enter")
+    assert "Delete Rye" == focused(page)
+    page.get_by_label("Delete Rye").press("Enter")
+    page.get_by_label("Confirm delete", exact=True).first.press("Enter")
+    assert (focused(page) or "").startswith("Open Why is the sky blue")
+
+
+def test_escape_closes_what_is_open(scene: Scene) -> None:
+    """Escape closes the menu of attachments and a question before it stops the answer."""
+    page = scene.show("streaming")
+    page.get_by_label("Attach", exact=True).first.click()
+    expect(page.get_by_role("menuitem").first).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("menuitem")).to_have_count(0)
+    page.get_by_label("Delete message").first.press("Enter")
+    page.keyboard.press("Escape")
+    expect(page.get_by_label("Keep message")).to_have_count(0)
+    assert unsent(page, "stop")
+    page.keyboard.press("Escape")
+    sent(page, "stop")
+
+
+def test_a_picker_is_heard(scene: Scene) -> None:
+    """Who cannot see the picker hears what a choice unloads."""
+    choice = scene.show("models").get_by_label("Use qwen3:8b", exact=True)
+    expect(choice).to_have_accessible_description(re.compile("unloads gemma3:4b"))
+
+
+def test_figures_that_are_missing_leave_no_gap(scene: Scene) -> None:
+    """The buttons below an answer without figures begin where its text does."""
+    page = scene.show("swap")
+    left = "el => el.getBoundingClientRect().left"
+    first = page.locator(".wb-answer .wb-actions").evaluate(left)
+    assert abs(first - page.locator(".wb-answer .wb-foot").evaluate(left)) < 8
+
+
+FAINT = """() => {
+    const cv=document.createElement('canvas').getContext('2d',{ willReadFrequently: true });
+    const rgba=c=>{cv.clearRect(0,0,1,1);
+    cv.fillStyle='#000';
+    cv.fillStyle=c;
+    cv.fillRect(0,0,1,1);
+    const d=cv.getImageData(0,0,1,1).data;
+    return [d[0],d[1],d[2],d[3]/255]};
+    const over=(a,b)=>[0,1,2].map(i=>a[i]*a[3]+b[i]*(1-a[3])).concat(1);
+    const lum=c=>{const f=c.slice(0,3).map(v=>{v/=255;
+    return v<=.03928?v/12.92:((v+.055)/1.055)**2.4});
+    return .2126*f[0]+.7152*f[1]+.0722*f[2]};
+    const out={};
+    const w=document.createTreeWalker(document.querySelector('.wb-root'),NodeFilter.SHOW_TEXT);
+    for(let n;
+    n=w.nextNode();
+    ){ if(!n.data.trim())continue;
+    const el=n.parentElement;
+    if(!el.checkVisibility({visibilityProperty:true})||el.closest('.wb-offscreen,:disabled,svg,math,code,.wb-active'))continue;
+    let bgs=[],op=1;
+    for(let e=el;
+    e;
+    e=e.parentElement){const s=getComputedStyle(e);
+    bgs.push(rgba(s.backgroundColor));
+    op*=parseFloat(s.opacity);
+    }
+    if(op===0)continue;
+    let bg=[255,255,255,1];
+    for(const b of bgs.reverse())bg=over(b,bg);
+    let fg=rgba(getComputedStyle(el).color);
+    fg[3]*=op;
+    fg=over(fg,bg);
+    const a=lum(fg),b=lum(bg);
+    const r=(Math.max(a,b)+.05)/(Math.min(a,b)+.05);
+    if(r<4.5){out[n.data.trim()]=r;
+    }
+    } return out}"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_has_contrast(scene: Scene, theme: str) -> None:
+    """The panel's own words have the contrast of WCAG AA; code has the colours of Lab."""
+    for name in ("error", "gone", "chats", "models", "attach"):
+        page = scene.show(f"{name}&theme={theme}")
+        if name == "attach":
+            expect(page.locator(".wb-warning")).to_be_visible()
+        assert {} == page.evaluate(FAINT), name

@@ -5,10 +5,10 @@ import { h } from "./dom.js";
 const LONGEST = 600;
 const KEPT = 4;
 
-/** A polite live region that nobody sees. */
+/** A polite live region that nobody sees; what was added is read, not again what stands before it. */
 export class Announcer {
   constructor() {
-    this.el = h("div", { class: "wb-offscreen", "aria-live": "polite", role: "status" });
+    this.el = h("div", { class: "wb-offscreen", "aria-live": "polite", "aria-atomic": "false", role: "status" });
   }
 
   /** Read a text aloud when there is a pause. */

@@ -15,10 +15,14 @@ export class AnswerTurn {
   constructor(chat) {
     this.chat = chat;
     this.turn = null;
+    /** Whether it was seen on its way: only then is it read aloud. */
+    this.watched = false;
+    /** What a screen reader is told after the last block. */
+    this.last = null;
     this.services = {
       late: chat.late,
       insert: (source) => chat.insert(this.turn.mid, this.#codeIndex(source), source),
-      announce: (block) => this.turn && isStreaming(this.turn) && chat.announcer.block(block),
+      announce: (block) => this.watched && chat.announcer.block(block),
     };
     this.body = new Body(this.services);
     this.thinking = new Thinking(this.services);
@@ -66,6 +70,7 @@ export class AnswerTurn {
     const was = this.turn;
     this.turn = turn;
     const streaming = isStreaming(turn);
+    this.watched ||= streaming;
     this.el.classList.toggle("wb-last", last);
     this.el.classList.toggle("wb-live", streaming);
     setText(this.model, visible(turn.model ?? "Model"));
@@ -81,7 +86,7 @@ export class AnswerTurn {
     show(this.foot, !streaming);
     if (!streaming) this.phase.hide();
     else if (!this.phase.shown) this.phase.update({ phase: turn.phase }, null, this.chat.state);
-    if (was && isStreaming(was) && !streaming) this.#said(turn);
+    if (was && isStreaming(was) && !streaming) this.last = turn.error ? "The answer broke off." : (REASONS[turn.reason] ?? "Answer finished.");
     this.progress();
   }
 
@@ -91,11 +96,6 @@ export class AnswerTurn {
     // What goes wrong is told in a notice, and the person may try again.
     this.chat.onError = again;
     return this.chat.send({ t: "swap", mid: this.turn.mid });
-  }
-
-  #said(turn) {
-    const words = turn.error ? "The answer broke off." : (REASONS[turn.reason] ?? "Answer finished.");
-    this.chat.announcer.say(words);
   }
 
   /** Take the texts as they are now; drawing happens in the pump. */
@@ -115,6 +115,10 @@ export class AnswerTurn {
 
   #pump(deadline) {
     const more = this.body.pump(deadline);
+    if (this.last && this.body.idle) {
+      this.chat.announcer.say(this.last);
+      this.last = null;
+    }
     return this.thinking.pump(deadline) || more;
   }
 

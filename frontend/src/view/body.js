@@ -35,6 +35,8 @@ export class Body {
     this.drawn = [];
     this.tail = [];
     this.fixed = 0;
+    /** How many blocks a screen reader was told of. */
+    this.told = 0;
     this.dirty = false;
     this.restAt = 0;
     this.el.replaceChildren();
@@ -71,9 +73,9 @@ export class Body {
     while (this.fixed < done.length) {
       if (performance.now() >= deadline) return true;
       this.#draw(this.fixed, done[this.fixed]);
-      this.#finished(done[this.fixed]);
       this.fixed += 1;
     }
+    this.#tell(done);
     if (!this.ended && performance.now() < this.restAt) return true;
     const start = performance.now();
     for (let index = done.length; index < total; index += 1) {
@@ -81,14 +83,17 @@ export class Body {
     }
     this.restAt = performance.now() + (performance.now() - start) * (1 / OPEN_SHARE - 1);
     this.#trim(total);
+    if (this.ended) this.#tell([...done, ...this.tail]);
     this.dirty = false;
     // Tests wait for this mark: the whole text is in the page.
     if (this.ended) this.el.dataset.drawn = "true";
     return false;
   }
 
-  #finished(block) {
-    if (this.services.announce && !this.ended) this.services.announce(block);
+  /** Tell a screen reader of the finished blocks that it does not know. */
+  #tell(blocks) {
+    for (const block of blocks.slice(this.told)) this.services.announce?.(block);
+    this.told = Math.max(this.told, blocks.length);
   }
 
   #trim(total) {

@@ -67,7 +67,23 @@ export class ChatsDrawer extends Drawer {
       );
       return;
     }
+    const focused = this.list.contains(document.activeElement) ? document.activeElement : null;
+    const name = focused?.getAttribute("aria-label");
     this.list.replaceChildren(...this.items.map((item) => this.#row(item)));
+    if (focused) this.#focus((el) => el.getAttribute("aria-label") === name);
+  }
+
+  /** Focus a control of the list, else the search: what is gone must not take the focus with it. */
+  #focus(wanted, root = this.list) {
+    const controls = [...(root?.querySelectorAll("button, input") ?? [])];
+    (controls.find(wanted) ?? this.search).focus();
+  }
+
+  /** Draw a row as it was before it asked something, with the focus where it came from. */
+  #back(row, item, door) {
+    const plain = this.#row(item);
+    row.replaceWith(plain);
+    this.#focus((el) => el.getAttribute("aria-label").startsWith(door), plain);
   }
 
   #row(item) {
@@ -112,13 +128,17 @@ export class ChatsDrawer extends Drawer {
     const done = () => {
       const title = input.value.trim();
       if (title) this.chat.send({ t: "rename", cid: item.cid, title });
-      row.replaceWith(this.#row({ ...item, title: title || item.title }));
+      this.#back(row, { ...item, title: title || item.title }, "Rename");
     };
     input.addEventListener("keydown", (event) => {
-      if (event.key === "Enter") done();
+      if (event.key === "Enter") {
+        // Else the same Enter presses the button that has the focus then.
+        event.preventDefault();
+        done();
+      }
       if (event.key === "Escape") {
         event.stopPropagation();
-        row.replaceWith(this.#row(item));
+        this.#back(row, item, "Rename");
       }
     });
     row.replaceChildren(input, textButton("Save title", done, { text: "Save" }));
@@ -128,11 +148,13 @@ export class ChatsDrawer extends Drawer {
   #delete(row, item) {
     const yes = () => {
       this.chat.send({ t: "remove", cid: item.cid });
+      const next = row.nextElementSibling ?? row.previousElementSibling;
       row.remove();
+      this.#focus(() => true, next);
     };
     row.replaceChildren(
       h("span", { class: "wb-note" }, `Delete “${visible(item.title || "Untitled")}” for good?`),
-      textButton("Keep conversation", () => row.replaceWith(this.#row(item)), { text: "Keep" }),
+      textButton("Keep conversation", () => this.#back(row, item, "Delete"), { text: "Keep" }),
       textButton("Confirm delete", yes, { text: "Delete", class: "wb-danger" }),
     );
     row.querySelector("button").focus();

@@ -24,6 +24,7 @@ export class Composer {
     this.area = h("textarea", {
       class: "wb-input",
       rows: "1",
+      dir: "auto",
       "aria-label": "Message",
       placeholder: "Write a message",
       on: {
@@ -43,7 +44,7 @@ export class Composer {
     );
     this.warning = h("p", { class: "wb-warning", role: "alert", hidden: true });
     this.sendButton = iconButton("send", "Send message", () => this.submit(), { class: "wb-send" });
-    this.stopButton = iconButton("stop", "Stop answer", () => this.chat.stop(), {
+    this.stopButton = iconButton("stop", "Stop answer", () => this.#stop(), {
       class: "wb-stop",
       hidden: true,
     });
@@ -95,12 +96,23 @@ export class Composer {
   /** Switch between Send and Stop. */
   busy(streaming, stopping) {
     this.streaming = streaming;
+    // A button that goes away must not take the focus with it: it would fall out of the chat.
+    if (streaming !== (this.stopButton.hidden === false) && this.#holds()) this.focus();
     show(this.sendButton, !streaming);
     show(this.stopButton, streaming);
     this.stopButton.classList.toggle("wb-stopping", stopping !== null);
     this.stopButton.setAttribute("aria-label", stopping === null ? "Stop answer" : "Stopping");
     this.stopButton.disabled = stopping !== null;
     this.#state();
+  }
+
+  #holds() {
+    return [this.sendButton, this.stopButton].includes(document.activeElement);
+  }
+
+  #stop() {
+    this.focus();
+    this.chat.stop();
   }
 
   #state() {
@@ -187,6 +199,7 @@ export class Composer {
       return;
     }
     if (!this.chat.ask(text)) return;
+    if (this.#holds()) this.focus();
     this.area.value = "";
     this.#changed();
   }
@@ -205,6 +218,11 @@ export class Composer {
 
   focus() {
     this.area.focus();
+  }
+
+  /** Close the menu of attachments; says whether it was open. */
+  closeMenus() {
+    return this.attachments.menu.hide();
   }
 
   disable() {

@@ -15,6 +15,7 @@ export class Figures {
       this.text,
       h("span", { class: "wb-ctx" }, this.meter, this.used),
     );
+    this.ctx = this.meter.parentElement;
   }
 
   /** @param {object|null} fig @param {number|null} limit Context of the next answer, where the figures have none. */
@@ -30,14 +31,16 @@ export class Figures {
     const ctx = known.ctx ?? limit;
     const shown = isNumber(known.ctx_used) && isNumber(ctx) && ctx > 0;
     show(this.meter, shown);
-    show(this.used, shown);
+    show(this.ctx, shown);
+    show(this.text, facts.length > 0);
+    show(this.el, shown || facts.length > 0);
     if (!shown) return;
     const share = Math.min(1, known.ctx_used / ctx);
     this.bar.style.width = `${(share * 100).toFixed(1)}%`;
     this.bar.dataset.level = share > 0.9 ? "high" : share > 0.7 ? "mid" : "low";
     const words = `${count(known.ctx_used)} of ${count(ctx)} tokens of context used`;
     this.meter.setAttribute("aria-label", words);
-    this.meter.parentElement.title = words;
+    this.ctx.title = words;
     setText(this.used, `${Math.round(share * 100)} % context`);
   }
 }

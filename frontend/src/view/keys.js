@@ -29,6 +29,6 @@ function onKey(chat, event) {
 /** Escape closes what is open, else stops the answer. */
 function escape(chat, event) {
   event.preventDefault();
-  if (chat.header.closeMenus() || chat.params.hide() || chat.chats.hide()) return;
+  if (chat.header.closeMenus() || chat.composer.closeMenus() || chat.params.hide() || chat.chats.hide()) return;
   chat.stop();
 }

@@ -70,9 +70,11 @@ export class MessageList {
     if (state.conv.cid !== this.cid) this.#open(state.conv.cid);
     // A reader further up keeps what is above the page: dropping it would move the text.
     if (!this.stuck) this.shown += Math.max(0, state.turns.length - this.turns.length);
+    const held = this.#held();
     this.turns = state.turns;
     this.beforeDraw();
     this.#reconcile();
+    if (held) this.#hold(held);
     this.afterDraw();
   }
 
@@ -100,6 +102,25 @@ export class MessageList {
     }
     show(this.earlier, from > 0);
     this.earlier.textContent = `Show earlier messages (${from})`;
+  }
+
+  /** The message that has the focus, by its place, and the name of its control. */
+  #held() {
+    const focused = document.activeElement;
+    const mid = this.items.contains(focused) && focused.closest(".wb-turn")?.dataset.mid;
+    if (!mid) return null;
+    return { at: this.turns.findIndex((turn) => turn.mid === mid), name: focused.getAttribute("aria-label") };
+  }
+
+  /** A version in place of another takes over its focus: else it would fall out of the chat. */
+  #hold({ at, name }) {
+    const focused = document.activeElement;
+    if (this.items.contains(focused) && !focused.closest("[hidden]")) return;
+    const view = this.views.get((this.turns[at] ?? this.turns.at(-1))?.mid);
+    if (!view) return this.chat.composer?.focus?.();
+    const controls = [...view.el.querySelectorAll("button:not([disabled])")];
+    const same = controls.find((el) => el.getAttribute("aria-label") === name && !el.closest("[hidden]"));
+    return (same ?? view.el).focus({ preventScroll: true });
   }
 
   #view(turn) {

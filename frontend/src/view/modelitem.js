@@ -33,6 +33,8 @@ export function modelItem(row, chosen, onChoose) {
     {
       type: "button",
       role: "option",
+      // The name replaces what stands inside: what a choice unloads must be heard as well.
+      "aria-description": [...facts, room].filter(Boolean).join(", "),
       class: "wb-item wb-model-item",
       "aria-selected": String(chosen),
       "aria-label": `Use ${row.name}`,

@@ -18,7 +18,7 @@ export class UserTurn {
       iconButton("edit", "Edit message", () => this.edit(), { class: "wb-write" }),
       iconButton("trash", "Delete message", () => this.#remove(), { class: "wb-write" }),
     );
-    this.extra = h("div", { class: "wb-inline" });
+    this.extra = h("div", { class: "wb-inline", on: { keydown: (event) => this.#key(event) } });
     this.el = h(
       "article",
       { class: "wb-turn wb-user", tabindex: "-1", "aria-label": "You" },
@@ -50,6 +50,7 @@ export class UserTurn {
       class: "wb-edit",
       "aria-label": "Edit message text",
       rows: "3",
+      dir: "auto",
       value: this.turn.text,
     });
     const save = () => {
@@ -60,9 +61,6 @@ export class UserTurn {
       if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
         event.preventDefault();
         save();
-      } else if (event.key === "Escape") {
-        event.preventDefault();
-        this.#closeExtra();
       }
     });
     const note = h("span", { class: "wb-note" }, "The old version stays beside it.");
@@ -79,6 +77,13 @@ export class UserTurn {
     this.bubble.hidden = true;
     area.style.height = `${Math.min(area.scrollHeight + 4, 300)}px`;
     area.focus();
+  }
+
+  /** Escape leaves the edit, or the question whether to delete. */
+  #key(event) {
+    if (event.key !== "Escape" || event.isComposing) return;
+    event.preventDefault();
+    this.#closeExtra();
   }
 
   #remove() {
