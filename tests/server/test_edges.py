@@ -280,3 +280,35 @@ def test_thousand_operations_reload_nothing(tmp_path: Path) -> None:
             )
 
     go(main())
+
+
+def test_model_that_returns_while_its_memory_is_awaited_is_seen(tmp_path: Path) -> None:
+    """A load that ends while we wait for the memory is no success of the unload before it."""
+
+    async def main() -> None:
+        slow = FakeModel("a", size_bytes=3 * GB, load_s=0.2)
+        pace = replace(PACE, released_s=1.0)
+        async with Bench(tmp_path, slow, pace=pace, vram_lag_s=0.4, recovery_s=0.5) as bench:
+            await bench.use("a")
+            with ForeignClient(bench.server) as other:
+                other.resurrect("a", times=1)
+                await bench.unload("a")
+                assert (set(), ["a:latest"]) == (bench.server.loaded, other.resurrected)
+                assert bench.told("resurrected")
+
+    go(main())
+
+
+def test_deleted_model_leaves_by_the_name_of_another_of_its_file(tmp_path: Path) -> None:
+    """The host no longer knows the name it was loaded by; it is asked by the other one."""
+    models = [FakeModel(name, size_bytes=3 * GB, blob="a" * 64) for name in ("base", "derived")]
+
+    async def main() -> None:
+        async with Bench(tmp_path, *models) as bench:
+            await bench.use("base")
+            await bench.use("derived")
+            await bench.backend.delete("base:latest")
+            report = await bench.unload("derived")
+            assert ("verified", set()) == (report.verdict, bench.server.loaded)
+
+    go(main())
