@@ -438,6 +438,15 @@ def test_share_that_runs_on_the_cpu() -> None:
     assert "40% would run on the CPU" in found.offload.reason
 
 
+@pytest.mark.parametrize(("needed", "takes_several"), [(6.5, False), (7.5, True), (12, True)])
+def test_model_larger_than_any_one_gpu_says_so(needed: float, takes_several: bool) -> None:
+    """Two GPUs of 8 GiB have room for 12 GiB together; that no single one has is not hidden."""
+    two = room(16, 16, largest_bytes=8 * GIB, margin_bytes=2 * GIB)
+    found = judge(need(needed), two)
+    assert ("alongside", takes_several) == (found.verdict, "takes several" in found.reason)
+    assert "takes several" not in judge(need(needed), room(16, 16)).reason
+
+
 @pytest.mark.parametrize(
     ("needed", "fits", "verdict", "reason"),
     [

@@ -440,3 +440,16 @@ def test_measured_memory_is_kept_and_bounded(tmp_path: Path) -> None:
     assert (1, 1) == state.measured_memory("e599", 1)
     (tmp_path / "state.json").write_text('{"memory": []}', encoding="utf-8")
     assert None is State(tmp_path).measured_memory("d", 4096)
+
+
+def test_several_cards_are_not_one_without_a_word(tmp_path: Path) -> None:
+    """A model that only fits on two cards together is said to take several."""
+    cards = ScriptedGpu(FakeGpu(6 * GIB, id="GPU-1"), FakeGpu(6 * GIB, id="GPU-2"))
+    with ScriptedOllama(models=[LLAMA, EMBED]) as host, cards:
+        env = {"OLLAMA_HOST": host.url, **cards.environment}
+        with ServerProcess(tmp_path / "data", env=env) as server:
+            large, small = (fit(server, name, num_ctx=4096) for name in ("llama3.1:8b", "embed"))
+    assert ["alongside"] * 2 == [large["verdict"], small["verdict"]]
+    assert "it takes several" in large["reason"]
+    assert "6.0 GiB" in large["reason"]
+    assert "several" not in small["reason"]

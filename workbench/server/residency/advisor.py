@@ -306,6 +306,7 @@ class Room:
         margin_bytes: What must stay free.
         budget_bytes: What its models may take together, where that is set.
         spill_bytes: Memory of the machine for what is not on the GPU; `None`: not known.
+        largest_bytes: Memory of the largest of several GPUs; `None` with one, or when not known.
         reason: Why figures are missing.
     """
 
@@ -317,6 +318,7 @@ class Room:
     margin_bytes: int = GPU_MARGIN_BYTES
     budget_bytes: int | None = None
     spill_bytes: int | None = None
+    largest_bytes: int | None = None
     reason: str | None = None
 
 
@@ -421,6 +423,9 @@ def judge(found: Estimate, room: Room, prediction: Prediction | None = None) -> 
         verdict, reason = "offload", offload.reason
     else:
         verdict, reason = "too_large", alone.reason
+    if room.largest_bytes is not None and needed + GPU_MARGIN_BYTES > room.largest_bytes:
+        largest = format_bytes(room.largest_bytes)
+        reason += f"; it is larger than any one GPU ({largest} at most): it takes several"
     return Fit(verdict, reason, found, room, alone, alongside, offload)
 
 

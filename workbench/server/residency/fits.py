@@ -342,6 +342,7 @@ class Fits:
             margin_bytes=advisor.GPU_MARGIN_BYTES * len(devices) if on_gpu else 0,
             budget_bytes=self._budget(backend.name),
             spill_bytes=None if host is None or place == "declared" else host.free_bytes,
+            largest_bytes=_largest(devices) if on_gpu else None,
             reason=why or next(iter(reasons), None) or "there is no device",
         )
         return room, devices
@@ -401,6 +402,12 @@ def _held(model: RunningModel, on_gpu: bool) -> int:
 
 def _free_of(devices: tuple[GpuDevice, ...]) -> list[int]:
     return [device.free_bytes for device in devices if device.free_bytes is not None]
+
+
+def _largest(devices: tuple[GpuDevice, ...]) -> int | None:
+    """Return the memory of the largest of several devices; `None` when one does not tell."""
+    totals = [device.total_bytes for device in devices if device.total_bytes is not None]
+    return max(totals) if len(totals) == len(devices) > 1 else None
 
 
 def _sum(values: Iterable[int | None]) -> int | None:

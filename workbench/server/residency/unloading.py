@@ -22,6 +22,8 @@ from workbench.units import format_bytes, utc_now
 RELEASED_SHARE = 0.75
 # A rise of free memory below this part of the model is somebody else's doing.
 RISING_SHARE = 0.05
+# Somebody who brings a model back as often wants it: going on would only load it again and again.
+MOST_ASKS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,9 @@ class Unloader:
         Raises:
             WorkbenchError: When the backend could not be asked.
         """
+        if resident.entry.remote:
+            # Its host would pass the request on to the company that runs it.
+            return UnloadReport("absent")
         if not resident.backend.expires_models:
             return await self._end_process(resident)
         with self._cache.moving():
@@ -131,7 +136,7 @@ class Unloader:
     async def _await_gone(self, resident: Resident, started: float) -> _Gone:
         """Wait until the host no longer lists the model; ask again when it does not leave."""
         asked_at = started
-        known = False
+        asks, known = 1, False
         while True:
             snapshot = await self._cache.refresh()
             now = time.monotonic()
@@ -139,13 +144,15 @@ class Unloader:
             known = known or not snapshot.stale
             if not snapshot.stale and row is None:
                 return _Gone(now - started)
-            if now - started > self._pace.gone_s:
-                break
             ends = None if row is None else row.expires_at
             stays = row is not None and (row.forever or (ends is not None and ends > utc_now()))
+            if now - started > self._pace.gone_s:
+                break
             if stays and now - asked_at >= self._pace.retry_s:
                 # A request of somebody else gave it a new keep_alive.
-                asked_at = now
+                if asks == MOST_ASKS:
+                    break
+                asks, asked_at = asks + 1, now
                 await self._ask(resident)
             await asyncio.sleep(self._pace.moving_s)
         seconds = now - started
