@@ -147,9 +147,12 @@ class CheckKind(StepKind):
             return {}
         file = plan_dir / str(config["tests"])
         found = local_code.hashes_of_file(file, plan_dir)
-        settings = file.parent / "conftest.py"
-        if settings.is_file():
-            found |= local_code.hashes_of_file(settings, plan_dir)
+        for folder in file.parents:
+            settings = folder / "conftest.py"
+            if settings.is_file():
+                found |= local_code.hashes_of_file(settings, plan_dir)
+            if folder == plan_dir or not folder.is_relative_to(plan_dir):
+                break
         return found
 
     async def run(self, context: StepContext) -> Done:
