@@ -382,3 +382,19 @@ def test_any_text_is_a_plan_or_invalid(text: str) -> None:
 def test_tiny_kinds_are_known_without_a_list() -> None:
     """A kind defined in a test is a kind of plans from then on."""
     assert tiny.TinyAsk.name in {s.kind for s in parse_plan(with_step("data: 1")).steps}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('plan: p\nsteps:\n  - {id: "a\\n", kind: python, code: "def run(): 1"}\n', "id must be"),
+        ('plan: "p\\n"\nsteps:\n  - {id: a, kind: python, code: "def run(): 1"}\n', "plan must be"),
+        (f"plan: p\nsteps:\n  - {{id: a, kind: python, code: '{'-' * 90_000}1'}}\n", "too deep"),
+        (f"plan: p\nsteps:\n  - {{id: a, kind: python, code: '0{'+1' * 30_000}'}}\n", "too deep"),
+    ],
+    ids=["step", "plan", "signs", "sums"],
+)
+def test_names_have_no_line_breaks_and_code_an_end(text: str, said: str) -> None:
+    """A line break after a name is a part of it, and code the parser gives up on is told of."""
+    with pytest.raises(PlanInvalid, match=said):
+        parse_plan(text)

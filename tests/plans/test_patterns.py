@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from workbench.errors import PlanError
+from workbench.errors import PlanError, PlanInvalid
+from workbench.plans.parse import parse_plan
 from workbench.plans.patterns import search
 
 
@@ -33,7 +34,13 @@ def test_a_pattern_that_takes_for_ever_is_given_up() -> None:
     assert "(a+)+" in str(caught.value.hint)
 
 
-def test_no_pattern() -> None:
-    """What is no pattern is told as such."""
+@pytest.mark.parametrize(
+    "pattern", ["(", "a{99999999999999}", "(" * 3000 + ")" * 3000], ids=["open", "many", "deep"]
+)
+def test_no_pattern(pattern: str) -> None:
+    """What is no pattern is told as such, by a run and by the check of a plan."""
     with pytest.raises(PlanError, match="is no pattern"):
-        search("(", "text")
+        search(pattern, "text")
+    step = f"{{id: a, kind: check, value: text, regex: '{pattern}'}}"
+    with pytest.raises(PlanInvalid, match="this is no pattern"):
+        parse_plan(f"plan: p\nsteps:\n  - {step}\n")

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench.errors import PlanError
+from workbench.plans.expressions import evaluate
 from workbench.plans.references import (
+    column,
     is_reference,
     is_template,
     malformed_in,
@@ -99,3 +101,10 @@ def test_any_value_can_be_searched(value: object) -> None:
     list(malformed_in(value))
     if "$" not in repr(value):
         assert value == resolve(value, {})
+
+
+def test_what_is_missing_in_a_column_is_none() -> None:
+    """Also in a column of whole numbers, whose NA is neither true nor false."""
+    frame = pd.DataFrame({"n": pd.array([1, None], dtype="Int64"), "x": [0.5, float("nan")]})
+    assert [[1, None], [0.5, None]] == [column(frame, "n"), column(frame, "x")]
+    assert evaluate("t.n[1] is None and t.n[0] == 1", {"t": frame}) is True

@@ -1,8 +1,8 @@
 """Questions that a person has to answer, and the answers, each bound to the question by its hash.
 
 An answer is a file `answers/<step>.json` of the run: `{v, step, yes, who, when, note, sha256}`.
-Answers given in advance stand in `answers/given.json` and become such a file when their question
-comes up.  Nothing is ever taken for a yes.
+Answers given in advance stand in `answers/in-advance.json`, which no step can be called, and become
+such a file when their question comes up.  Nothing but `true` is ever taken for a yes.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def find_answer(folder: RunFolder, step: str, sha256: str) -> Answer | None:
     """
     stored = _read(folder.answer(step))
     if stored is not None and stored.get("sha256") == sha256:
-        return _answer(stored)
+        return _answer(stored, folder.answer(step))
     given = given_answers(folder).get(step)
     if given is None or given.sha256 not in (None, sha256):
         return None
@@ -87,7 +87,7 @@ def store_answer(
         "sha256": sha256,
     }
     write_json(folder.answer(step), stored)
-    return _answer(stored)
+    return _answer(stored, folder.answer(step))
 
 
 def answer_question(
@@ -125,7 +125,7 @@ def answer_question(
 
 def given_path(folder: RunFolder) -> Path:
     """Return the file of the answers that were given in advance."""
-    return folder.path / "answers" / "given.json"
+    return folder.path / "answers" / "in-advance.json"
 
 
 def give_answers(folder: RunFolder, answers: Mapping[str, Given]) -> None:
@@ -140,9 +140,23 @@ def give_answers(folder: RunFolder, answers: Mapping[str, Given]) -> None:
 
 
 def given_answers(folder: RunFolder) -> dict[str, Given]:
-    """Return the answers that were given in advance, by step."""
-    stored = _read(given_path(folder)) or {"steps": {}}
-    return {name: Given(**found) for name, found in stored["steps"].items()}
+    """Return the answers that were given in advance, by step.
+
+    Raises:
+        StoreError: When their file cannot be read.
+    """
+    path = given_path(folder)
+    stored = _read(path)
+    if stored is None:
+        return {}
+    steps = stored.get("steps")
+    if not isinstance(steps, dict):
+        raise _unreadable(path, "steps")
+    found = {}
+    for name, facts in steps.items():
+        _check(facts, {"yes": bool, "note": str, "sha256": str | None}, path, name)
+        found[name] = Given(facts["yes"], facts["note"], facts["sha256"])
+    return found
 
 
 def read_answers(path: Path, steps: list[str]) -> dict[str, Given]:
@@ -205,11 +219,35 @@ def _given(where: str, step: str, value: Any, steps: list[str]) -> Given:
             key=step,
             hint="Write `yes`, `no`, or `{answer: yes, note: why}`.",
         )
-    return Given(yes, str(fields.get("note") or ""), fields.get("sha256"))
+    sha256 = fields.get("sha256")
+    if not isinstance(sha256, str | None):
+        raise ConfigError(
+            f"{where}the sha256 of the answer to {step!r} is no text.",
+            key=step,
+            hint="Put it in quotes.",
+        )
+    return Given(yes, str(fields.get("note") or ""), sha256)
 
 
-def _answer(stored: Mapping[str, Any]) -> Answer:
+def _answer(stored: Mapping[str, Any], path: Path) -> Answer:
+    _check(stored, {"yes": bool, "who": str, "when": str, "note": str}, path)
     return Answer(stored["yes"], stored["who"], stored["when"], stored["note"])
+
+
+def _check(stored: Any, fields: Mapping[str, Any], path: Path, where: str = "") -> None:
+    """Refuse what was not written here: a text in place of a truth value would be a yes."""
+    if not isinstance(stored, Mapping):
+        raise _unreadable(path, where)
+    for name, kind in fields.items():
+        if not isinstance(stored.get(name), kind):
+            raise _unreadable(path, f"{where}.{name}" if where else name)
+
+
+def _unreadable(path: Path, field: str) -> StoreError:
+    return StoreError(
+        f"The answer {path} cannot be read: {field} is not as it is written here.",
+        hint="Remove the file, then resume the run: it asks again.",
+    )
 
 
 def _read(path: Path) -> dict[str, Any] | None:

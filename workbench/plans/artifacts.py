@@ -13,7 +13,9 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+
+import msgspec
 
 from workbench.errors import SchemaTooNew, StoreError
 from workbench.plans.spec import OutputType
@@ -173,16 +175,24 @@ def read_step(folder: Path) -> StepFile | None:
     path = folder / STEP_FILE
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        version = found.pop("v")
-        if version > STEP_VERSION:
-            raise SchemaTooNew(str(path), found=version, supported=STEP_VERSION)
-        return StepFile(**{**found, "requests": tuple(found["requests"])})
+        if isinstance(found, dict) and found.get("v", 0) > STEP_VERSION:
+            raise SchemaTooNew(str(path), found=found["v"], supported=STEP_VERSION)
+        step = msgspec.convert(found, StepFile)
+        for name, facts in step.outputs.items():
+            _check_facts(name, facts)
+        return step
     except FileNotFoundError:
         if not folder.exists():
             return None
         raise StoreError(f"The file {path} is missing.") from None
-    except (OSError, ValueError, TypeError, KeyError) as exc:
+    except (OSError, ValueError, TypeError) as exc:
         raise StoreError(f"The file {path} cannot be read: {exc}.") from exc
+
+
+def _check_facts(name: str, facts: OutputFacts) -> None:
+    """Refuse what is known of an output when no artefact can be found by it."""
+    if facts.get("type") not in get_args(OutputType) or not isinstance(facts.get("sha256"), str):
+        raise ValueError(f"the output {name!r} has no type or no hash")
 
 
 def check_outputs(folder: Path, step: StepFile) -> None:

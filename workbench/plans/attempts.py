@@ -137,7 +137,8 @@ def one_model(attempts: Iterable[Attempt]) -> str | None:
 def moment(line: Mapping[str, Any]) -> datetime | None:
     """Return when a line was written, in UTC; `None` when it does not say."""
     try:
-        return datetime.fromisoformat(str(line["ts"]))
+        found = datetime.fromisoformat(str(line["ts"]))
+        return found if found.tzinfo is not None else None
     except (KeyError, ValueError):
         return None
 
@@ -145,3 +146,10 @@ def moment(line: Mapping[str, Any]) -> datetime | None:
 def iso(when: datetime | None) -> str | None:
     """Return a moment as text."""
     return None if when is None else when.isoformat().replace("+00:00", "Z")
+
+
+def seconds_between(began: datetime | None, ended: datetime | None) -> float | None:
+    """Return the seconds between two moments; `None` when the clock was set back meanwhile."""
+    if began is None or ended is None or ended < began:
+        return None
+    return (ended - began).total_seconds()

@@ -39,7 +39,7 @@ class StepCache:
             found = read_step(entry)
             if found is None or found.key != key:
                 return None
-            shutil.copytree(entry, attempt, dirs_exist_ok=True)
+            shutil.copytree(entry, attempt, symlinks=True, dirs_exist_ok=True)
             check_outputs(attempt, found)
             os.utime(entry)
         except (StoreError, OSError):
@@ -57,7 +57,8 @@ class StepCache:
             return
         partial = self.folder / f".{step.key}.{sortable_id()}"
         try:
-            shutil.copytree(committed, partial)
+            # A link that a step made is kept as one: what it leads to may be large, or a circle.
+            shutil.copytree(committed, partial, symlinks=True)
             write_step(partial, replace(step, from_run=run_id))
             os.rename(partial, entry)
         except (OSError, shutil.Error):

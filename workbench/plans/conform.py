@@ -202,7 +202,9 @@ def _at_least(applies: Callable[[Any], bool], what: str) -> Rule:
 def _pattern(
     wanted: Any, value: Any, schema: Schema, place: Place, called: str
 ) -> Iterator[Violation]:
-    if isinstance(value, str) and not re.search(wanted, value):
+    # To Python a `$` is also the place before a last line break, to JSON schema the end alone.
+    whole = re.sub(r"(?<!\\)\$$", r"\\Z", wanted)
+    if isinstance(value, str) and not re.search(whole, value):
         rule = f"must be {schema['description']}" if "description" in schema else ""
         text = f"{rule}, not {show(value)}" if rule else f"does not match {wanted}: {show(value)}"
         yield Violation(place, f"{called} {text}.")

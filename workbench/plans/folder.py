@@ -11,7 +11,7 @@
   record.json                 written when the run has ended: see `plans.record`
   control/cancel.json         asks the run to stop: {who, when}
   answers/<step>.json         an answer to an approval: see `plans.approvals`
-  answers/given.json          answers that were given in advance
+  answers/in-advance.json     answers that were given in advance
   steps/<step>/committed/     a committed step (renamed from `.attempt-<n>`)
   steps/<step>/items/<i>/committed/   a committed item of a `foreach`
       step.json               key, attempt, outputs with hashes, requests, facts

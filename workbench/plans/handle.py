@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import html
-import json
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -17,11 +16,13 @@ from workbench.client.values import Printed
 from workbench.errors import PlanError, WorkbenchError
 from workbench.plans.approvals import answer_question
 from workbench.plans.artifacts import read_step
+from workbench.plans.attempts import seconds_between
 from workbench.plans.control import cancel_run
 from workbench.plans.folder import RunFolder, all_runs
 from workbench.plans.info import RunInfo, read_info
 from workbench.plans.journal import read_lines
 from workbench.plans.launch import Launched, relaunch
+from workbench.plans.record import written_record
 from workbench.plans.stage import Outputs
 from workbench.plans.state import FINISHED, RunState, state_of
 from workbench.portal import get_portal
@@ -218,13 +219,13 @@ class RunHandle:
 
         Raises:
             PlanError: When it has not ended yet.
+            StoreError: When it cannot be read.
         """
-        try:
-            found: dict[str, Any] = json.loads(self._folder.record.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        found = written_record(self._folder)
+        if found is None:
             raise PlanError(
                 f"Run {self.run_id} has no record yet.", hint="It is written when the run ends."
-            ) from None
+            )
         return found
 
     def outputs(self, step: str) -> Mapping[str, Any]:
@@ -315,7 +316,7 @@ def summary_of(handle: RunHandle) -> RunSummary:
     info, state = handle.info, handle.state()
     steps = state.steps.values()
     ended = state.ended or (utc_now() if handle.alive else None)
-    seconds = (ended - state.started).total_seconds() if ended and state.started else None
+    seconds = seconds_between(state.started, ended)
     return RunSummary(
         run_id=info.run_id,
         plan=info.plan,

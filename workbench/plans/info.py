@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
+
 from workbench.errors import SchemaTooNew, StoreError
 from workbench.plans.artifacts import write_json
 from workbench.plans.folder import RunFolder
@@ -92,11 +94,10 @@ def read_info(folder: RunFolder) -> RunInfo:
     """
     try:
         found = json.loads(folder.info.read_text(encoding="utf-8"))
-        version = found.pop("v")
-        if version > INFO_VERSION:
-            raise SchemaTooNew(str(folder.info), found=version, supported=INFO_VERSION)
-        return RunInfo(**{**found, "steps": tuple(found.get("steps", ()))})
-    except (OSError, ValueError, TypeError, KeyError) as exc:
+        if isinstance(found, dict) and found.get("v", 0) > INFO_VERSION:
+            raise SchemaTooNew(str(folder.info), found=found["v"], supported=INFO_VERSION)
+        return msgspec.convert(found, RunInfo)
+    except (OSError, ValueError, TypeError) as exc:
         raise StoreError(f"{folder.info} cannot be read: {exc}.") from exc
 
 

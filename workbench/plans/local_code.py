@@ -59,7 +59,7 @@ def function_in(code: str, name: str) -> ast.FunctionDef | ast.AsyncFunctionDef 
     Raises:
         SyntaxError: When the text is no Python.
     """
-    for node in ast.parse(code).body:
+    for node in _tree(code).body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name:
             return node
     return None
@@ -72,7 +72,7 @@ def names_in(code: str) -> list[str]:
         SyntaxError: When the text is no Python.
     """
     found: list[str] = []
-    for node in ast.parse(code).body:
+    for node in _tree(code).body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             found.append(node.name)
         elif isinstance(node, ast.Import | ast.ImportFrom):
@@ -80,6 +80,18 @@ def names_in(code: str) -> list[str]:
         elif isinstance(node, ast.Assign):
             found += [target.id for target in node.targets if isinstance(target, ast.Name)]
     return found
+
+
+def _tree(code: str) -> ast.Module:
+    """Return the tree of a text of Python.
+
+    Raises:
+        SyntaxError: When it is no Python, or nested too deep for the parser.
+    """
+    try:
+        return ast.parse(code)
+    except (MemoryError, RecursionError):
+        raise SyntaxError("it is nested too deep") from None
 
 
 def _collect(file: Path, plan_dir: Path, found: dict[str, str]) -> None:
@@ -110,7 +122,7 @@ def _follow(module: str, plan_dir: Path, found: dict[str, str]) -> None:
 
 def _imports(code: str, package: tuple[str, ...]) -> Iterator[str]:
     try:
-        tree = ast.parse(code)
+        tree = _tree(code)
     except _IGNORED:
         return
     for node in ast.walk(tree):

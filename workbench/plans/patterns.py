@@ -31,6 +31,15 @@ _PROGRAM = (
 _SHOWN = 200
 
 
+def problem_of(pattern: str) -> str | None:
+    """Return why a text is no pattern of Python's `re`, or `None`."""
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as exc:
+        return str(exc)
+    return None
+
+
 def search(pattern: str, text: str, *, limit_s: float = LIMIT_S) -> bool:
     """Return whether a pattern of Python's `re` is found somewhere in a text.
 
@@ -39,10 +48,9 @@ def search(pattern: str, text: str, *, limit_s: float = LIMIT_S) -> bool:
     Raises:
         PlanError: When it is no pattern, or was not decided within `limit_s` seconds.
     """
-    try:
-        re.compile(pattern)
-    except (re.error, OverflowError, RecursionError) as exc:
-        raise PlanError(f"{pattern!r} is no pattern: {exc}.") from exc
+    why = problem_of(pattern)
+    if why is not None:
+        raise PlanError(f"{pattern[:_SHOWN]!r} is no pattern: {why}.")
     command = [sys.executable, "-I", "-S", "-c", _PROGRAM, str(math.ceil(limit_s) + 1)]
     given = json.dumps([pattern, text]).encode()
     try:

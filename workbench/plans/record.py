@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
+
+import msgspec
 
 from workbench.client.tape_file import Entry, read_tape
 from workbench.errors import PlanInvalid, SchemaTooNew, StoreError, WorkbenchError
@@ -21,7 +23,7 @@ from workbench.plans.artifacts import (
     read_step,
     write_json,
 )
-from workbench.plans.attempts import Attempt, Attempts, iso, one_model
+from workbench.plans.attempts import Attempt, Attempts, iso, one_model, seconds_between
 from workbench.plans.folder import RunFolder
 from workbench.plans.info import RunInfo, read_info, read_plan
 from workbench.plans.journal import read_lines
@@ -53,16 +55,45 @@ def read_record(folder: RunFolder) -> dict[str, Any]:
         StoreError: When it cannot be read.
         SchemaTooNew: When a newer version of the workbench wrote it.
     """
+    return written_record(folder) or build_record(folder)
+
+
+def written_record(folder: RunFolder) -> dict[str, Any] | None:
+    """Return the record a run has written; `None` when it has written none.
+
+    Raises:
+        StoreError: When it cannot be read.
+        SchemaTooNew: When a newer version of the workbench wrote it.
+    """
+    found: Any
     try:
-        found: dict[str, Any] = json.loads(folder.record.read_text(encoding="utf-8"))
+        found = json.loads(folder.record.read_text(encoding="utf-8"))
+        if isinstance(found, dict) and found.get("v", 0) > RECORD_VERSION:
+            raise SchemaTooNew(str(folder.record), found=found["v"], supported=RECORD_VERSION)
+        msgspec.convert(found, _Record)
     except FileNotFoundError:
-        return build_record(folder)
-    except (OSError, ValueError) as exc:
-        raise StoreError(f"{folder.record} cannot be read: {exc}.") from exc
-    version = found.get("v", 0)
-    if version > RECORD_VERSION:
-        raise SchemaTooNew(str(folder.record), found=version, supported=RECORD_VERSION)
-    return found
+        return None
+    except (OSError, ValueError, TypeError) as exc:
+        raise StoreError(
+            f"{folder.record} cannot be read: {exc}.",
+            hint="Remove the file: the record is then made from what else the run has.",
+        ) from exc
+    record: dict[str, Any] = found
+    return record
+
+
+class _Record(TypedDict):
+    """What every record has."""
+
+    run_id: str
+    plan_hash: str
+    status: str
+    steps: dict[str, dict[str, Any]]
+    approvals: list[dict[str, Any]]
+    content_hash: str
+    notebook_hash: str | None
+    replayable: bool
+    not_replayable: list[str]
 
 
 def build_record(folder: RunFolder) -> dict[str, Any]:
@@ -164,7 +195,7 @@ def _ending(state: RunState, lines: Sequence[Mapping[str, Any]]) -> dict[str, An
         elif line["event"] == "run_finished" and executions:
             executions[-1] |= {"ended": line["ts"], "status": line["status"]}
     began, ended = state.started, state.ended
-    seconds = None if began is None or ended is None else (ended - began).total_seconds()
+    seconds = seconds_between(began, ended)
     return {
         "status": state.status,
         "error": None if state.error is None else dict(state.error),

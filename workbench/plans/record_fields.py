@@ -24,7 +24,8 @@ FIELDS: Mapping[str, str] = {
     "error": "`{type, message, hint}` of what ended it; null when nothing did.",
     "started": "When its first execution began (UTC).",
     "ended": "When its last execution ended (UTC).",
-    "seconds": "From the first beginning to the last end, with all waiting between.",
+    "seconds": "From the first beginning to the last end, with all waiting between; null when the "
+    "clock was set back.",
     "executions[].started": "When it was begun or resumed (UTC).",
     "executions[].ended": "When that execution ended; null when its process was killed.",
     "executions[].status": "How that execution ended; `lost` when its process was killed.",

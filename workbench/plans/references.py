@@ -134,7 +134,12 @@ def is_frame(value: object) -> bool:
 
 def column(frame: Any, name: str) -> list[Any]:
     """Return a column of a DataFrame as a list of JSON values; what is missing is `None`."""
-    return [None if item != item else _plain(item) for item in frame[name].tolist()]
+    return [None if _is_missing(item) else _plain(item) for item in frame[name].tolist()]
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a value is NaN, NaT, or the NA of pandas, which is neither true nor false."""
+    return type(value).__name__ == "NAType" or bool(value != value)
 
 
 def _plain(value: Any) -> Any:

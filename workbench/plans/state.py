@@ -155,7 +155,8 @@ class RunState:
 
 def _when(line: Mapping[str, Any]) -> datetime | None:
     try:
-        return datetime.fromisoformat(str(line["ts"]))
+        found = datetime.fromisoformat(str(line["ts"]))
+        return found if found.tzinfo is not None else None
     except (KeyError, ValueError):
         return None
 

@@ -276,7 +276,7 @@ class Unit:
             )
         check_outputs(recorded, found)
         folder = attempt_folder(self.stage.folder.place(*self.place), number)
-        shutil.copytree(recorded, folder, dirs_exist_ok=True)
+        shutil.copytree(recorded, folder, symlinks=True, dirs_exist_ok=True)
         file = replace(found, status="cached", attempt=number, from_run=replayed.run_id)
         self.publish(folder, file)
         facts = {"outputs": file.outputs, "summary": file.summary or None}

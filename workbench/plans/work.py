@@ -94,12 +94,12 @@ class Worker:
 
     def part(self, value: Any, key: Any, name: str) -> Any:
         """Return a value by key, index or column; `name` is what `value` is called."""
-        if isinstance(key, int) and not isinstance(key, bool) and isinstance(value, list | tuple):
+        counted = isinstance(value, list | tuple | str)
+        if isinstance(key, int) and not isinstance(key, bool) and counted:
             if -len(value) <= key < len(value):
                 return self._known(value[key])
-            raise PlanError(f"{name or 'the list'} has {len(value)} items, there is no {key}.")
-        if isinstance(value, str) and isinstance(key, int):
-            return value[key : key + 1 or None]
+            what = "characters" if isinstance(value, str) else "items"
+            raise PlanError(f"{name or 'it'} has {len(value)} {what}, there is no {key}.")
         if not isinstance(key, str):
             raise PlanError(f"{name or 'that'} has no {key!r}.")
         if is_frame(value):

@@ -171,3 +171,18 @@ def test_models_cache_and_code(tmp_path: Path) -> None:
         (tmp_path / name).write_text("import helper\n")
     expected = {"test_a.py", "conftest.py", "helper.py"}
     assert expected == set(kind.code({"tests": "test_a.py"}, tmp_path))
+
+
+def test_tests_in_a_folder_depend_on_all_settings_above_them(begin: Begin, tmp_path: Path) -> None:
+    """The settings of the plan's folder are used by tests below it, so they are in the key."""
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_a.py").write_text("def test_one(one):\n    assert one == 1\n")
+    gives = "import pytest\n\n\n@pytest.fixture\ndef one():\n    return {}\n"
+    (tmp_path / "conftest.py").write_text(gives.format(1))
+    check = load_kinds()["check"]
+    config = {"tests": "tests/test_a.py"}
+    before = check.code(config, tmp_path)
+    assert {"tests/test_a.py", "conftest.py"} == set(before)
+    (tmp_path / "conftest.py").write_text(gives.format(2))
+    assert before != check.code(config, tmp_path)
+    assert "test_one" in reason(begin, tests="tests/test_a.py")

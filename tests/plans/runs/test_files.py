@@ -167,3 +167,25 @@ def test_runs_are_found_by_folder_id_and_beginning(tmp_path: Path) -> None:
             find_run(data, wrong)
     with pytest.raises(StoreError, match="cannot be read"):
         read_info(RunFolder(elsewhere))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need a right of their own on Windows")
+def test_the_cache_follows_no_links(tmp_path: Path) -> None:
+    """A step that linked to a large folder, or to its own, is kept and taken with the links."""
+    large = tmp_path / "large"
+    large.mkdir()
+    (large / "data").write_bytes(b"x")
+    folder = attempt_folder(tmp_path / "run", 1)
+    (folder / "files").mkdir()
+    (folder / "files" / "data").symlink_to(large)
+    (folder / "files" / "round").symlink_to(folder / "files")
+    (folder / "files" / "nowhere").symlink_to(tmp_path / "nowhere")
+    step = StepFile("a", "k", 1, outputs=save_outputs(folder, {}, {"value": 1}))
+    write_step(folder, step)
+    commit(folder, tmp_path / "run" / "committed")
+    cache = StepCache(tmp_path)
+    cache.put(tmp_path / "run" / "committed", step, run_id="r")
+    taken = attempt_folder(tmp_path / "again", 1)
+    assert cache.take("k", taken) is not None
+    assert (taken / "files" / "data").is_symlink()
+    assert (taken / "files" / "nowhere").is_symlink()

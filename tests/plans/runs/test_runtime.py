@@ -10,7 +10,7 @@ import pytest
 from tests.plans.runs.conftest import Here, counted, events, state, until
 from tests.plans.runs.work import plan_of, work
 from workbench.errors import PlanError, StepFailed
-from workbench.plans.approvals import Given, answer_question
+from workbench.plans.approvals import Given, answer_question, given_path
 from workbench.plans.artifacts import read_step
 from workbench.plans.folder import RunFolder
 from workbench.plans.spec import Retries
@@ -278,6 +278,32 @@ def test_an_answer_given_in_advance_is_bound_to_its_question(here: Here) -> None
     asked = events(run, "step_waiting")[0]["sha256"]
     right = here.settled(plan, answers={"ok": Given(True, sha256=asked)})
     assert {"ok": "done"} == right.statuses()
+
+
+def test_a_text_is_never_a_yes(here: Here) -> None:
+    """An answer that was written by hand, with "no" as a text, lets nothing go on."""
+    plan = plan_of(work("ok", ask="Publish?"), work("after", "ok"))
+    first = here.settled(plan)
+    folder = RunFolder(first.folder)
+    asked = events(first, "step_waiting")[0]["sha256"]
+    stored = {"yes": "no", "who": "ann", "when": "now", "note": "", "sha256": asked}
+    folder.answer("ok").write_text(json.dumps(stored))
+    again = here.settled(plan, folder)
+    assert {"ok": "failed", "after": "blocked"} == again.statuses()
+    assert "yes is not as it is written" in str(state(again).steps["ok"].error)
+    folder.answer("ok").unlink()
+    given_path(folder).write_text(json.dumps({"steps": {"ok": {"yes": "no", "note": ""}}}))
+    assert "failed" == here.settled(plan, folder).statuses()["ok"]
+    given_path(folder).unlink()
+    assert "waiting" == here.settled(plan, folder).statuses()["ok"]
+
+
+def test_a_step_may_be_called_given(here: Here) -> None:
+    """Its answer does not take the place of those that were given in advance."""
+    plan = plan_of(work("given", ask="First?"), work("ok", "given", ask="Second?"))
+    answers = {"given": Given(True), "ok": Given(True)}
+    run = here.settled(plan, answers=answers)
+    assert {"given": "done", "ok": "done"} == run.statuses()
 
 
 def test_an_answer_to_another_question_is_refused(here: Here) -> None:

@@ -6,7 +6,6 @@ import ast
 import asyncio
 import importlib.util
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,7 +35,7 @@ from workbench.plans.kinds.common import (
     text_bundle,
     violations,
 )
-from workbench.plans.patterns import search
+from workbench.plans.patterns import problem_of, search
 from workbench.plans.references import is_frame
 from workbench.plans.spec import OutputType, Step
 
@@ -126,11 +125,10 @@ class CheckKind(StepKind):
                 yield problem(step, name, f"`{name}` needs a `value` to look at.", hint=hint)
         if isinstance(schema := config.get("schema"), Mapping) and (why := schema_problem(schema)):
             yield problem(step, "schema", f"this is no JSON schema: {why}.")
-        if isinstance(pattern := config.get("regex"), str) and not has_reference(pattern):
-            try:
-                re.compile(pattern)
-            except re.error as exc:
-                yield problem(step, "regex", f"this is no pattern: {exc}.")
+        pattern = config.get("regex")
+        fixed = isinstance(pattern, str) and not has_reference(pattern)
+        if fixed and (why := problem_of(str(pattern))):
+            yield problem(step, "regex", f"this is no pattern: {why}.")
         if isinstance(judge := config.get("judge"), Mapping):
             yield from check_request(step, judge, "judge")
         if isinstance(tests := config.get("tests"), str):
@@ -149,9 +147,12 @@ class CheckKind(StepKind):
             return {}
         file = plan_dir / str(config["tests"])
         found = local_code.hashes_of_file(file, plan_dir)
-        settings = file.parent / "conftest.py"
-        if settings.is_file():
-            found |= local_code.hashes_of_file(settings, plan_dir)
+        for folder in file.parents:
+            settings = folder / "conftest.py"
+            if settings.is_file():
+                found |= local_code.hashes_of_file(settings, plan_dir)
+            if folder == plan_dir or not folder.is_relative_to(plan_dir):
+                break
         return found
 
     async def run(self, context: StepContext) -> Done:
