@@ -3,7 +3,8 @@ import { visible } from "../text.js";
 import { h } from "./dom.js";
 
 const LONGEST = 600;
-const KEPT = 4;
+/** So many pieces are kept to be read; of a flood only the last ones are. */
+export const KEPT = 4;
 
 /** A polite live region that nobody sees; what was added is read, not again what stands before it. */
 export class Announcer {

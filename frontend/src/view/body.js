@@ -5,6 +5,7 @@ import { drawMath } from "../math.js";
 import { safeFragment } from "../sanitize.js";
 import { visible } from "../text.js";
 import { CodeBlock, dressCode } from "./code.js";
+import { KEPT } from "./announce.js";
 import { h } from "./dom.js";
 import { dressImages } from "./images.js";
 
@@ -92,7 +93,7 @@ export class Body {
 
   /** Tell a screen reader of the finished blocks that it does not know. */
   #tell(blocks) {
-    for (const block of blocks.slice(this.told)) this.services.announce?.(block);
+    for (const block of blocks.slice(Math.max(this.told, blocks.length - KEPT))) this.services.announce?.(block);
     this.told = Math.max(this.told, blocks.length);
   }
 
