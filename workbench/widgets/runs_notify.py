@@ -44,6 +44,7 @@ class Teller:
 
     def __init__(self) -> None:
         self._before: Mapping[str, Mapping[str, Any]] | None = None
+        self._doubted: set[str] = set()
 
     def told(
         self, rows: Mapping[str, Mapping[str, Any]], folders: Mapping[str, RunFolder]
@@ -57,10 +58,18 @@ class Teller:
         for run_id, row in rows.items():
             old = before.get(run_id)
             # A run that was not listed before and is older came with a longer list.
+            doubted = run_id in self._doubted
+            self._doubted.discard(run_id)
+            if doubted and row["status"] == "lost":
+                found.append(_told(row, "lost", folders[run_id]))
+                continue
             if old is row or (old is None and run_id < newest):
                 continue
             status = _news(old or {}, row)
-            if status:
+            if status == "lost":
+                # Between two processes, as when it goes on, it looks lost for a moment.
+                self._doubted.add(run_id)
+            elif status:
                 found.append(_told(row, status, folders[run_id]))
         return found
 
