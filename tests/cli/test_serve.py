@@ -12,8 +12,9 @@ import psutil
 import pytest
 
 from tests.cli.harness import Cli
-from workbench.config import token_hash
+from workbench.config import load_config, token_hash
 from workbench.runtime import find_server
+from workbench.server.serve import listen
 
 
 def lives(pid: int) -> bool:
@@ -73,6 +74,13 @@ def test_backend_token_that_no_header_carries_is_refused(fresh: Cli) -> None:
     assert (1, 1) == (done.returncode, done.stderr.count("\n"))
     assert done.stderr.startswith("error: environment A_KEY")
     assert "cret" not in done.stderr
+
+
+def test_two_that_start_at_once_have_a_port_each() -> None:
+    """Both may bind the default port; only one can listen on it, and the other takes a free one."""
+    config = load_config()
+    with listen(config) as first, listen(config) as second:
+        assert first.getsockname()[1] != second.getsockname()[1]
 
 
 def test_taken_port_is_refused(fresh: Cli) -> None:

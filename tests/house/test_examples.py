@@ -61,16 +61,12 @@ def test_examples_run(path: Path, private_folders: Path) -> None:
     work.mkdir()
     command = [sys.executable, "-W", "error::DeprecationWarning:__main__", "-c", RUNNER]
     page = json.dumps([relative(path), blocks])
-    for _ in range(2):
-        try:
-            done = subprocess.run(
-                command, input=page, cwd=work, capture_output=True, text=True, timeout=110
-            )
-        finally:
-            stop_server(work)
-        # Another test may take the port between its choice and its use.
-        if "Address already in use" not in done.stderr:
-            break
+    try:
+        done = subprocess.run(
+            command, input=page, cwd=work, capture_output=True, text=True, check=False, timeout=110
+        )
+    finally:
+        stop_server(work)
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
 
 

@@ -230,9 +230,9 @@ class Questions(ABC):
         n = _number("n", n)
         columns = None if columns is None else _listed(columns)
         listed = "*" if columns is None else ", ".join(name(_known(c)) for c in columns)
-        last = f"ORDER BY ts DESC LIMIT {int(n)}"
+        last = f"ORDER BY ts DESC LIMIT {n}"
         # A constant, so that only the last row groups are read: ten times faster than without.
-        since = self._newest_since("requests", int(n))
+        since = self._newest_since("requests", n)
         where, values = ("true", []) if since is None else ("ts >= ?", [since])
         oldest = f"(SELECT ts FROM requests WHERE {where} {last})"
         found = self.sql(f"SELECT min(ts) AS ts, count(ts) AS n FROM {oldest}", values)
@@ -330,7 +330,7 @@ class Questions(ABC):
         which = "IS NOT NULL" if attempts else "IS NULL"
         return self.sql(
             f"WITH chosen AS (SELECT id, plan_id, ts FROM runs WHERE {where} "
-            f"ORDER BY ts DESC LIMIT {int(runs)}), "
+            f"ORDER BY ts DESC LIMIT {runs}), "
             f"used AS (SELECT run_id, step, {item} AS item, {place} AS attempt, count(*) AS n, "
             "count(*) FILTER (status IN ('error', 'lost')) AS n_errors, "
             "total(gen_ai_usage_input_tokens) AS input_tokens, "

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from workbench.plans.attempts import moment
+
 StepStatus = Literal[
     "pending",
     "running",
@@ -91,7 +93,7 @@ class RunState:
         return self
 
     def _take(self, line: Mapping[str, Any]) -> None:
-        event, when = str(line["event"]), _when(line)
+        event, when = str(line["event"]), moment(line)
         if event == "run_started":
             self.status, self.execution, self.pid = "running", line["execution"], line.get("pid")
             self.started, self.ended, self.error = self.started or when, None, None
@@ -151,14 +153,6 @@ class RunState:
             }
             step.status = ended.get(event, step.status)
             step.reason = line.get("reason") or ", ".join(line.get("by", ()))
-
-
-def _when(line: Mapping[str, Any]) -> datetime | None:
-    try:
-        found = datetime.fromisoformat(str(line["ts"]))
-        return found if found.tzinfo is not None else None
-    except (KeyError, ValueError):
-        return None
 
 
 def state_of(

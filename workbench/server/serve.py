@@ -51,7 +51,7 @@ def run_server(config: Config, *, auto: bool = False) -> int:
             hint="`workbench stop` ends it, or choose another --data-dir.",
         )
     try:
-        listener = _listen(config)
+        listener = listen(config)
     except BaseException:
         seat.leave()
         raise
@@ -83,8 +83,8 @@ def _make_data_dir(config: Config) -> None:
         ) from exc
 
 
-def _listen(config: Config) -> socket.socket:
-    """Bind the port; only the default one may be replaced by a free one when it is taken."""
+def listen(config: Config) -> socket.socket:
+    """Listen on the port; only the default one may be replaced by a free one when it is taken."""
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     chosen = config.sources.get("server.port") != "default"
     for port in (config.port, 0):
@@ -94,6 +94,8 @@ def _listen(config: Config) -> socket.socket:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((config.host.strip("[]"), port))
+            # Two that start at once may both bind the port; only one of them can listen on it.
+            listener.listen()
             return listener
         except OSError as exc:
             listener.close()
