@@ -26,6 +26,7 @@ from workbench.errors import ServerNotRunning
 from workbench.locks import FileLock, is_locked
 
 START_TIMEOUT_S = 30.0
+_LOOK_S = 0.02
 _LOG_BYTES = 2 * 1024 * 1024
 _LOGS_KEPT = 3
 _RUNTIME_HINT = "Set XDG_RUNTIME_DIR to a folder of yours."
@@ -142,6 +143,16 @@ def find_server(data_dir: Path) -> ServerRecord | None:
         return None
 
 
+def await_gone(data_dir: Path, boot_id: str, timeout_s: float) -> bool:
+    """Wait until a server that was asked to end has given its seat back; return whether it has."""
+    due = time.monotonic() + timeout_s
+    while (found := find_server(data_dir)) is not None and found.boot_id == boot_id:
+        if time.monotonic() > due:
+            return False
+        time.sleep(_LOOK_S)
+    return True
+
+
 def ensure_server(
     data_dir: Path,
     *,
@@ -210,7 +221,7 @@ def _await_server(
         # Ended although the seat is taken: another server was faster and is about to publish.
         if process.poll() is not None and not is_locked(_lock_path(data_dir)):
             break
-        time.sleep(0.02)
+        time.sleep(_LOOK_S)
     else:
         process.kill()
         process.wait()

@@ -475,6 +475,13 @@ FAINT = """() => {
     } return out}"""
 
 
+# Waits for what fades in; a pulse never ends.
+SETTLED = """async () => {
+  const ends = (move) => move.effect.getComputedTiming().iterations !== Infinity;
+  await Promise.allSettled(document.getAnimations().filter(ends).map((move) => move.finished));
+}"""
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_text_has_contrast(scene: Scene, theme: str) -> None:
     """The panel's own words have the contrast of WCAG AA; code has the colours of Lab."""
@@ -482,4 +489,5 @@ def test_text_has_contrast(scene: Scene, theme: str) -> None:
         page = scene.show(f"{name}&theme={theme}")
         if name == "attach":
             expect(page.locator(".wb-warning")).to_be_visible()
+        page.evaluate(SETTLED)
         assert {} == page.evaluate(FAINT), name

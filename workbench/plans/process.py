@@ -34,6 +34,7 @@ from workbench.plans.record import write_record
 from workbench.plans.rows import RunRows
 from workbench.plans.state import FINISHED, RunState, state_of
 from workbench.portal import get_portal
+from workbench.runtime import await_gone
 from workbench.units import sortable_id
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ _CANCEL_S = 10.0
 _ROWS_S = 1.0
 # A server that was started for the run ends when nobody asks anything for two minutes.
 _AWAKE_S = 30.0
+# How long the server of a run may take to end, in seconds.
+_SERVER_END_S = 10.0
 
 
 def main() -> int:
@@ -257,7 +260,10 @@ class Runner:
     async def _stop(self, client: WorkbenchClient) -> None:
         """End the server that was started for this run, unless it was replaced meanwhile."""
         if (await client.info()).boot_id == self.info.own_server:
-            await client.request_json("POST", "/workbench/v1/shutdown", {}, timeout_s=10.0)
+            await client.request_json("POST", "/workbench/v1/shutdown", {}, timeout_s=_SERVER_END_S)
+            folder, boot_id = Path(self.info.data_dir), str(self.info.own_server)
+            if not await asyncio.to_thread(await_gone, folder, boot_id, _SERVER_END_S):
+                log.warning("the server of the run has not ended within %g s", _SERVER_END_S)
 
     def _with_server(self, ask: Callable[[WorkbenchClient], Awaitable[None]]) -> None:
         """Ask the server something; one that is not there need not answer."""
