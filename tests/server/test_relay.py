@@ -222,9 +222,11 @@ def test_two_who_want_a_model_cause_one_load() -> None:
             arriving = first.iter_raw()
             next(arriving)
             load = host.wait_for_request(1, to="load")
+            load.stalled.wait()
+            host.set_reply(Reply("fine"))
             waiting = [pool.submit(chat, server) for _ in range(2)]
-        host.set_reply(Reply("fine"))
         assert not load.disconnected.wait(0.3)
+        assert not [item for item in host.requests if item.operation == "chat"]
         load.release()
         answers = [future.result(30) for future in waiting]
         assert ["fine", "fine"] == [text_of(lines_of(answer)) for answer in answers]
