@@ -211,19 +211,19 @@ def test_client_that_leaves_frees_the_model(host: ScriptedOllama, behind: Server
 def test_two_who_want_a_model_cause_one_load() -> None:
     """Requests that come together load the model once, also when the first one leaves."""
     with (
-        ScriptedOllama(models=[FakeModel(MODEL)], reply=Reply("x", stall_load=True)) as host,
+        ScriptedOllama(models=[FakeModel(MODEL)], reply=Reply("fine")) as host,
         tempfile.TemporaryDirectory() as folder,
         ServerProcess(Path(folder), env={"OLLAMA_HOST": host.url}) as server,
         ThreadPoolExecutor(3) as pool,
     ):
+        host.enqueue(Reply(stall_load=True), to="load")
         with server.http.stream(
             "POST", "/api/chat", json=BODY, headers={"Workbench-Events": "1"}
         ) as first:
             arriving = first.iter_raw()
             next(arriving)
             load = host.wait_for_request(1, to="load")
-            load.stalled.wait()
-            host.set_reply(Reply("fine"))
+            assert load.stalled.wait(10)
             waiting = [pool.submit(chat, server) for _ in range(2)]
         assert not load.disconnected.wait(0.3)
         assert not [item for item in host.requests if item.operation == "chat"]
