@@ -14,6 +14,8 @@ from typing import Any, NoReturn
 
 import xllamacpp
 
+from workbench.server.engine.worker import flush_log
+
 
 class Parser(argparse.ArgumentParser):
     """Refuses unknown arguments in the words of llama.cpp."""
@@ -66,5 +68,6 @@ if __name__ == "__main__":
     try:
         server = serve(wanted)
     except RuntimeError:
+        flush_log()
         sys.exit(1)
     signal.pause()

@@ -30,6 +30,25 @@ def test_load_fails_with_a_reason(kind: str, tmp_path: Path) -> None:
     asyncio.run(scene())
 
 
+def test_reason_is_there_each_time(tmp_path: Path) -> None:
+    """The engine's log has a thread of its own; its last lines are printed before it ends."""
+    path = tmp_path / "broken.gguf"
+    BROKEN["text"](path)
+    spec = EngineSpec(model_path=path, alias="broken")
+
+    async def reason() -> str:
+        with pytest.raises(LoadFailed) as failed:
+            await EngineProcess.start(spec, timeout_s=60)
+        return failed.value.reason
+
+    async def scene() -> list[str]:
+        return [
+            text for _ in range(8) for text in await asyncio.gather(*(reason() for _ in range(6)))
+        ]
+
+    assert set(asyncio.run(scene())) == {"invalid magic characters: 'This', expected 'GGUF'"}
+
+
 @pytest.mark.parametrize("kind", BROKEN)
 def test_header_reader_survives(kind: str, tmp_path: Path) -> None:
     """The header reader gives a header or its own error for a broken file, nothing else."""

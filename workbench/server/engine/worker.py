@@ -15,9 +15,11 @@ import os
 import signal
 import sys
 import threading
+import time
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
+LOG_WAIT_S = 0.3
 
 
 def main() -> None:
@@ -33,6 +35,7 @@ def main() -> None:
     try:
         server = _serve(settings)
     except Exception as exc:
+        flush_log()
         _answer(answer_fd, {"error": str(exc) or type(exc).__name__})
         os._exit(1)
     _answer(answer_fd, {"address": server.listening_address, "rss_bytes": _rss_bytes()})
@@ -56,6 +59,28 @@ def _become(arguments: list[str]) -> None:
     except OSError as exc:
         print(f"E cannot execute {arguments[0]}: {exc.strerror}", file=sys.stderr, flush=True)
         os._exit(126)
+
+
+def flush_log() -> None:
+    """Wait until everything that the engine logged is printed.
+
+    Its log has a thread of its own, which ends with the process: under load, one failed load in ten
+    lost the line that says why (measured).
+    """
+    import xllamacpp
+
+    try:
+        library = ctypes.CDLL(sys.modules["xllamacpp.xllamacpp"].__file__ or xllamacpp.__file__)
+        log_main = library._Z15common_log_mainv
+        flush = library._Z16common_log_flushP10common_log
+    except (KeyError, OSError, AttributeError):
+        # A wheel that hides its symbols, or names them otherwise.
+        time.sleep(LOG_WAIT_S)
+        return
+    log_main.restype = ctypes.c_void_p
+    flush.argtypes = [ctypes.c_void_p]
+    flush.restype = None
+    flush(log_main())
 
 
 def _leave_when_stdin_closes() -> None:
