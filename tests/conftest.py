@@ -14,13 +14,19 @@ import psutil
 import pytest
 from hypothesis import settings
 
-from tests.browsers import (
+from tests.again import (
     pytest_addoption,
     pytest_runtest_protocol,
+    pytest_sessionfinish,
     pytest_terminal_summary,
 )
 
-__all__ = ["pytest_addoption", "pytest_runtest_protocol", "pytest_terminal_summary"]
+__all__ = [
+    "pytest_addoption",
+    "pytest_runtest_protocol",
+    "pytest_sessionfinish",
+    "pytest_terminal_summary",
+]
 
 _MARK = "WB_TEST_SESSION"
 # The one thing of the user's that tests may touch, when asked to: see tests/contract.

@@ -1,4 +1,4 @@
-"""A test of the browser runs twice before it has failed, and the summary tells of each that did."""
+"""A test runs twice before it has failed, and the summary tells of each that did."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.again import MOST
 from tests.browsers import needs_chromium
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFTEST = """
 import pytest
-from tests.browsers import (
-    chromium,
+from tests.again import (
     pytest_addoption,
     pytest_runtest_protocol,
+    pytest_sessionfinish,
     pytest_terminal_summary,
 )
+from tests.browsers import chromium
 
 @pytest.fixture(scope="module")
 def page():
@@ -54,17 +56,27 @@ def test_once_wrong(page):
 """
 
 
-def _run(folder: Path, *options: str, times: int = 0, first: int = 0) -> str:
+# Only what these tests need: each start of pytest loads it all.
+SETTINGS = f"""
+[pytest]
+pythonpath = {ROOT}
+addopts = -q -ra -p no:cacheprovider -p no:langsmith_plugin -p no:nbval -p no:hypothesispytest
+markers = browser
+"""
+
+
+def _pytest(folder: Path, tests: str, *options: str) -> tuple[int, str]:
     (folder / "conftest.py").write_text(CONFTEST)
-    (folder / "pytest.ini").write_text(
-        f"[pytest]\npythonpath = {ROOT}\naddopts = -q -ra -p no:cacheprovider\nmarkers = browser\n"
-    )
-    (folder / "test_it.py").write_text(
-        KILL.replace("TIMES", str(times)).replace("FIRST", str(first))
-    )
+    (folder / "pytest.ini").write_text(SETTINGS)
+    (folder / "test_it.py").write_text(tests)
     command = [sys.executable, "-m", "pytest", "--rootdir", str(folder), str(folder), *options]
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
-    return done.stdout + done.stderr
+    return done.returncode, done.stdout + done.stderr
+
+
+def _run(folder: Path, *options: str, times: int = 0, first: int = 0) -> str:
+    tests = KILL.replace("TIMES", str(times)).replace("FIRST", str(first))
+    return _pytest(folder, tests, *options)[1]
 
 
 @needs_chromium
@@ -82,6 +94,41 @@ def test_it_runs_again_once(tmp_path: Path) -> None:
     said = _run(tmp_path, times=9)
     assert "FAILED test_it.py::test_killed" in said
     assert "2 failed, 3 passed" in said
+
+
+UNSTEADY = """
+import pytest
+runs = []
+
+@pytest.fixture(scope="module")
+def server():
+    return object()
+
+@pytest.mark.parametrize("number", range(NUMBER))
+def test_it(number, server):
+    runs.append(number)
+    assert runs.count(number) == 2
+"""
+
+
+def _unsteady(folder: Path, number: int, *options: str) -> tuple[int, str]:
+    return _pytest(folder, UNSTEADY.replace("NUMBER", str(number)), *options)
+
+
+def test_a_few_may_run_again(tmp_path: Path) -> None:
+    """What passes the second time has passed, with or without a browser, and is named."""
+    code, said = _unsteady(tmp_path, MOST, "-n2")
+    assert code == 0
+    assert said.count("ran again, having failed once") == MOST
+    assert f"{MOST} passed" in said
+
+
+def test_many_that_run_again_fail_the_run(tmp_path: Path) -> None:
+    """A suite that needs many second runs is not in order."""
+    for options in ((), ("-n1",)):
+        code, said = _unsteady(tmp_path, MOST + 1, *options)
+        assert code == 1
+        assert f"{MOST + 1} tests ran again; more than {MOST} are a failure of the run" in said
 
 
 @needs_chromium
