@@ -187,8 +187,10 @@ def test_samples_and_scores_are_metrics_and_logs(writer: JournalWriter, tmp_path
         ({"format": "xml"}, "xml"),
         ({"tables": ["reqests"]}, "Did you mean 'requests'"),
         ({"since": "soon"}, "not a time"),
+        ({"tables": "reqests"}, "Did you mean 'requests'"),
+        ({"tables": "votes", "where": "bakend = 'a'"}, "does not fit the table votes: .*bakend"),
     ],
-    ids=["format", "table", "time"],
+    ids=["format", "table", "time", "one table", "condition"],
 )
 def test_mistakes_are_told(folder: Path, tmp_path: Path, how: dict[str, Any], match: str) -> None:
     """An unknown format, table or time is named, and nothing is made."""

@@ -45,7 +45,7 @@ def filled(writer: JournalWriter, metrics: Metrics) -> Metrics:
         if number == 4:
             values |= {"status": "cancelled"}
         if number >= 10:
-            values |= {"gen_ai_response_model": "m2", "gen_ai_usage_cache_read_input_tokens": 60}
+            values |= {"gen_ai_request_model": "m2", "gen_ai_usage_cache_read_input_tokens": 60}
         writer.write("requests", request_row(number, **values))
     event = {"backend": "ollama", "model": "m1", "vram_bytes": 5, "ts": START}
     for seconds, ok in ((4.0, True), (2.0, True), (None, False)):
@@ -169,6 +169,35 @@ def test_periods_tell_how_sure_they_are(writer: JournalWriter, metrics: Metrics)
     assert (narrow["ttft_p50_ratio_high"] < wide["ttft_p50_ratio_high"]).all()
 
 
+def test_a_model_is_one_whatever_the_answer_calls_it(
+    writer: JournalWriter, metrics: Metrics
+) -> None:
+    """Requests that name the tag, that do not, and that failed without an answer are one model's.
+
+    By what the answer calls it a failed request would stand apart, as another model that always
+    fails.
+    """
+    called = [
+        {"gen_ai_response_model": "owl"},
+        {"gen_ai_response_model": "owl:latest"},
+        {"gen_ai_response_model": None, "status": "error", "error_type": "ResponseError"},
+        {"gen_ai_response_model": "owl"},
+    ]
+    for number, values in enumerate(called):
+        row = request_row(number, gen_ai_request_model="owl:latest", chunk_gaps=[0.1], **values)
+        writer.write("requests", row)
+    failed = metrics.errors()
+    assert [("owl:latest", 1, 0.25)] == list(
+        failed[["model", "n", "share"]].itertuples(index=False, name=None)
+    )
+    (row,) = metrics.throughput(by=None).to_dict("records")
+    assert ("owl:latest", 4, 3, 1) == tuple(row[n] for n in ("model", "n", "n_ok", "n_errors"))
+    (row,) = metrics.compare_periods((START, None), (START, None)).to_dict("records")
+    assert ("owl:latest", 0.25) == (row["model"], row["error_share_a"])
+    for frame in (metrics.gaps(), metrics.sql("SELECT DISTINCT model FROM calls")):
+        assert {"owl:latest"} == set(frame["model"])
+
+
 def test_totals_too_great_are_not_known(writer: JournalWriter, metrics: Metrics) -> None:
     """A backend that tells of 2**62 tokens spoils its own sum, not the questions."""
     for number in range(3):
@@ -189,9 +218,19 @@ def test_totals_too_great_are_not_known(writer: JournalWriter, metrics: Metrics)
         (lambda m: m.latency(since=pd.NaT), "NaT is not a time"),
         (lambda m: m.latency(since=True), "True is not a time"),
         (lambda m: m.latency(since=60, until=120), "not after it begins"),
+        (lambda m: m.latency(since=-5), "-5 is not a time"),
         (lambda m: m.latency(7), "'7'"),
+        (lambda m: m.latency(["model"]), "no column"),
+        (lambda m: m.latency(cold="no"), "cold is 'no'"),
+        (lambda m: m.votes(blind="no"), "blind is 'no'"),
+        (lambda m: m.votes(voter=3), "voter is 3"),
+        (lambda m: m.votes(comparison=["c"]), "comparison is ['c']"),
+        (lambda m: m.sql(None), "None is no text"),
+        (lambda m: m.sql("SELECT 1", timeout_s="x"), "timeout_s is 'x'"),
+        (lambda m: m.sql("SELECT 1", timeout_s=-1), "timeout_s is -1"),
         (lambda m: m.recent(-1), "n is -1"),
         (lambda m: m.recent(2.5), "n is 2.5"),
+        (lambda m: m.recent(10**12), "from 1 to 1000000000"),
         (lambda m: m.recent(columns=[]), "columns names none"),
         (lambda m: m.steps(-1), "runs is -1"),
         (lambda m: m.steps("plan"), "runs is 'plan'"),
@@ -200,6 +239,7 @@ def test_totals_too_great_are_not_known(writer: JournalWriter, metrics: Metrics)
         (lambda m: m.compare_periods((60, 120), (240, 120)), "not after it begins"),
         (lambda m: m.compare_periods(60, (240, 120)), "period a is 60"),
         (lambda m: m.compare_periods(*HOURS, level=95), "95 is no level"),
+        (lambda m: m.compare_periods(*HOURS, level="x"), "'x' is no level"),
     ],
 )
 def test_what_cannot_be_asked_is_told(
@@ -216,6 +256,9 @@ def test_a_timedelta_is_a_time_before_now(filled: Metrics) -> None:
     assert filled.throughput(since=timedelta(seconds=1)).empty
     assert 12 == filled.throughput(by=None, since=timedelta(days=36500))["n"].sum()
     assert ["id"] == list(filled.recent(1, columns="id").columns)
+    assert {"id": "r0011", "model": "m2"} == filled.recent(1, columns=["id", "model"]).loc[
+        0
+    ].to_dict()
 
 
 def test_a_time_bounds_a_question(filled: Metrics) -> None:
@@ -247,8 +290,9 @@ def test_an_unknown_column_is_told(metrics: Metrics, by: str, nearest: str) -> N
     with pytest.raises(UnknownColumn) as caught:
         metrics.latency(by=by)
     assert nearest == caught.value.nearest
-    with pytest.raises(UnknownColumn):
-        metrics.recent(columns=["id", "nme"])
+    with pytest.raises(UnknownColumn) as caught:
+        metrics.recent(columns=["id", "huor"])
+    assert "hour" != caught.value.nearest, "a time is no column"
 
 
 @pytest.mark.parametrize(

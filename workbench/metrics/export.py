@@ -23,7 +23,7 @@ import duckdb
 import msgspec
 
 from workbench._version import __version__
-from workbench.errors import SchemaTooNew, StoreError
+from workbench.errors import QueryFailed, SchemaTooNew, StoreError
 from workbench.locks import FileLock
 from workbench.messages import nearest_names
 from workbench.metrics import otlp, sandbox
@@ -86,7 +86,7 @@ def export(
         folder: The store.
         target: A folder, or with `duckdb` a file.
         format: `parquet`, `csv`, `jsonl`, `duckdb` or `otlp-json`.
-        tables: Only these; all unless given.
+        tables: Only these, or this one; all unless given.
         since: Beginning of the time, included: a datetime, ISO text, or seconds before now.
         until: End of the time, excluded.
         where: A condition of SQL on the columns of every chosen table.
@@ -99,7 +99,8 @@ def export(
     """
     if format not in FORMATS:
         raise StoreError(f"There is no format {format!r}.", hint=f"Known: {', '.join(FORMATS)}.")
-    chosen = [_table(schema, n) for n in tables] or list(schema.tables.values())
+    named = [tables] if isinstance(tables, str) else tables
+    chosen = [_table(schema, n) for n in named] or list(schema.tables.values())
     path = Path(target).expanduser().absolute()
     if path.exists() and not overwrite:
         raise StoreError(f"{path} is there already.", hint="Name another place, or overwrite it.")
@@ -108,6 +109,8 @@ def export(
         condition = f"{condition} AND ({_checked(where, chosen, schema)})"
     with _reading(Path(folder), schema) as (connection, views), _replacing(path) as temporary:
         views.refresh(table.name for table in chosen)
+        if where is not None:
+            _try(connection, where, chosen)
         writer = _Export(connection, views, temporary, condition)
         rows = views.steadily(lambda: writer.write(format, chosen))
     return Exported(path, rows)
@@ -242,7 +245,8 @@ def _add_all(sealer: Sealer, origin: Path, schema: Schema, spill: Path) -> dict[
         rows = {t.name: _add(sealer, t, f"FROM {name(t.name)}") for t in schema.tables.values()}
     else:
         raise StoreError(
-            f"{origin} is neither an export nor a store.", hint=f"An export has a {NOTE}."
+            f"{origin} is neither an export nor a store.",
+            hint=f"An export has an {NOTE}; one in otlp-json cannot be imported.",
         )
     for path in (origin / BLOBS).glob("*"):
         if len(path.name) == 64:
@@ -328,6 +332,18 @@ def _checked(where: str, tables: list[Table], schema: Schema) -> str:
     finally:
         parser.close()
     return f"{where}\n"
+
+
+def _try(connection: duckdb.DuckDBPyConnection, where: str, tables: list[Table]) -> None:
+    """Refuse a condition that the columns of a table do not have."""
+    for table in tables:
+        try:
+            connection.execute(f"SELECT 1 FROM {name(table.name)} WHERE ({where}\n) LIMIT 0")
+        except (duckdb.BinderException, duckdb.ConversionException) as exc:
+            said = " ".join(str(exc).partition("\n\nLINE ")[0].split())
+            hint = "Use columns that every chosen table has; `tables` chooses."
+            text = f"The condition does not fit the table {table.name}: {said}"
+            raise QueryFailed(where, text, hint=hint) from exc
 
 
 def _outside(column: Column, form: str) -> str:

@@ -17,13 +17,13 @@ from workbench.errors import StoreError
 from workbench.metrics.blobs import restore
 from workbench.metrics.queries import as_utc
 from workbench.metrics.sources import quoted
+from workbench.metrics.views import MODEL
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
 
-MODEL = "coalesce(gen_ai_response_model, gen_ai_request_model)"
 _RATE = "tokens_per_s(gen_ai_usage_output_tokens, ollama_eval_duration)"
 _WARM = "status = 'ok' AND NOT coalesce(cold, false)"
 _FAILED = "status IN ('error', 'lost')"

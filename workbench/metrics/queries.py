@@ -17,20 +17,20 @@ from workbench.messages import nearest_names
 from workbench.metrics.periods import compared
 from workbench.metrics.schema import TABLES
 from workbench.metrics.sources import name
+from workbench.metrics.views import MODEL
 
 if TYPE_CHECKING:
     import pandas as pd
 
 PERIODS = ("minute", "hour", "day", "week", "month")
 
-_MODEL = "coalesce(gen_ai_response_model, gen_ai_request_model)"
 _TTFT = "gen_ai_response_time_to_first_chunk"
 _RATE = "tokens_per_s(gen_ai_usage_output_tokens, ollama_eval_duration)"
 _PROMPT_RATE = (
     "tokens_per_s(gen_ai_usage_input_tokens - coalesce(gen_ai_usage_cache_read_input_tokens, 0), "
     "ollama_prompt_eval_duration)"
 )
-_SHORT = {"model": _MODEL, "client": "client_name", "error": "error_type"}
+_SHORT = {"model": MODEL, "client": "client_name", "error": "error_type"}
 
 
 # DuckDB's intervals and limits end before what Python can write.
@@ -85,7 +85,7 @@ class Questions(ABC):
         where, values = _between(since, until, "status = 'ok'", _cold(cold))
         columns, groups = _grouped(by)
         return self.sql(
-            f"WITH grouped AS (SELECT {columns}{_MODEL} AS model, count(*) AS n, "
+            f"WITH grouped AS (SELECT {columns}{MODEL} AS model, count(*) AS n, "
             f"quantile_cont({_TTFT}, {_PERCENTILES}) AS ttft, "
             f"quantile_cont(duration, {_PERCENTILES}) AS duration, {_RATE} AS tokens_per_s "
             f"FROM requests WHERE {where} GROUP BY ALL) "
@@ -116,7 +116,7 @@ class Questions(ABC):
         where, values = _between(since, until)
         columns, groups = _grouped(by)
         return self.sql(
-            f"SELECT {columns}{_MODEL} AS model, count(*) AS n, "
+            f"SELECT {columns}{MODEL} AS model, count(*) AS n, "
             "count(*) FILTER (status = 'ok') AS n_ok, "
             "count(*) FILTER (status = 'error') AS n_errors, "
             "count(*) FILTER (status = 'cancelled') AS n_cancelled, "
@@ -159,12 +159,12 @@ class Questions(ABC):
         """
         where, values = _between(since, until)
         return self.sql(
-            f"WITH counted AS (SELECT {_MODEL} AS model, count(*) AS n FROM requests "
+            f"WITH counted AS (SELECT {MODEL} AS model, count(*) AS n FROM requests "
             f"WHERE {where} GROUP BY ALL) "
             f"SELECT r.status, r.error_type, r.error_stage, r.backend, c.model, count(*) AS n, "
             "count(*) / any_value(c.n) AS share, max(r.ts) AS last, "
             "arg_max(r.error_message, r.ts) AS last_message "
-            f"FROM (SELECT *, {_MODEL} AS model FROM requests WHERE {where}) AS r "
+            f"FROM (SELECT *, {MODEL} AS model FROM requests WHERE {where}) AS r "
             "JOIN counted AS c ON r.model IS NOT DISTINCT FROM c.model "
             "WHERE r.status IN ('error', 'cancelled', 'lost') GROUP BY ALL "
             "ORDER BY n DESC, last DESC",
@@ -209,7 +209,7 @@ class Questions(ABC):
         """
         where, values = _between(since, until, "chunk_gaps IS NOT NULL")
         return self.sql(
-            "SELECT gen_ai_request_model AS model, model_digest, unnest(chunk_gaps) AS gap_s "
+            f"SELECT {MODEL} AS model, model_digest, unnest(chunk_gaps) AS gap_s "
             f"FROM requests WHERE {where}",
             values,
         )
@@ -219,7 +219,8 @@ class Questions(ABC):
 
         Args:
             n: How many.
-            columns: Columns of `requests`; all unless given.
+            columns: Columns of `requests`, or `model`, `client`, `error`; all of `requests` unless
+                given.
 
         Returns:
             The columns as the reference page of the schema describes them.
@@ -229,7 +230,7 @@ class Questions(ABC):
         """
         n = _number("n", n)
         columns = None if columns is None else _listed(columns)
-        listed = "*" if columns is None else ", ".join(name(_known(c)) for c in columns)
+        listed = "*" if columns is None else ", ".join(map(_column, columns))
         last = f"ORDER BY ts DESC LIMIT {n}"
         # A constant, so that only the last row groups are read: ten times faster than without.
         since = self._newest_since("requests", n)
@@ -264,6 +265,10 @@ class Questions(ABC):
         """
         wanted = {"voter": voter, "blind": blind, "conversation": comparison}
         given = {column: value for column, value in wanted.items() if value is not None}
+        _flag("blind", blind)
+        for key, value in (("voter", voter), ("comparison", comparison)):
+            if not isinstance(value, str | None):
+                raise StoreError(f"{key} is {value!r}.", hint="Write it as a text.")
         where, times = _between(since, until, *(f"{column} = ?" for column in given))
         query = f"SELECT * FROM votes WHERE {where} ORDER BY ts, id"
         return self.sql(query, [*given.values(), *times])
@@ -283,7 +288,7 @@ class Questions(ABC):
             "total(gen_ai_usage_input_tokens) AS input_tokens, "
             "total(gen_ai_usage_output_tokens) AS output_tokens, "
             f"{_RATE} AS tokens_per_s, sum(load_wait) AS load_s, "
-            f"list_sort(list(DISTINCT {_MODEL})) AS models FROM requests "
+            f"list_sort(list(DISTINCT {MODEL})) AS models FROM requests "
             "WHERE run_id IS NOT NULL GROUP BY run_id) "
             "SELECT r.id AS run_id, r.kind, r.notebook, r.status, r.error_type, r.ts AS started, "
             "r.ended, epoch_ms(r.ended - r.ts) / 1000 AS duration_s, coalesce(u.n, 0) AS n, "
@@ -376,7 +381,7 @@ class Questions(ABC):
             tokens_per_s_ratio_low, tokens_per_s_ratio_high (b over a), error_share_difference,
             error_share_difference_low, error_share_difference_high (b minus a).
         """
-        if not 0 < level < 1:
+        if not _is_share(level):
             raise StoreError(f"{level!r} is no level of an interval.", hint="Write 0.95.")
         parts, values = [], []
         for period in (_period("a", a), _period("b", b)):
@@ -413,7 +418,7 @@ def _period_query(where: str, ok: str) -> str:
     return (
         f"SELECT *, tokens / nullif(seconds, 0) AS tokens_per_s, len(first) AS n_ttft, "
         f"first[{rank}] AS ttft_low, first[len(first) + 1 - {rank}] AS ttft_high FROM ("
-        f"SELECT {_MODEL} AS model, count(*) FILTER ({ok}) AS n, "
+        f"SELECT {MODEL} AS model, count(*) FILTER ({ok}) AS n, "
         f"quantile_cont({_TTFT}, 0.5) FILTER ({ok}) AS ttft_p50_s, "
         f"quantile_cont({_TTFT}, 0.95) FILTER ({ok}) AS ttft_p95_s, "
         f"list_sort(list({_TTFT}) FILTER ({ok} AND {_TTFT} IS NOT NULL)) AS first, "
@@ -437,11 +442,24 @@ def _number(name: str, value: Any, *, whole: bool = True, least: float = 1) -> A
     right = isinstance(value, kind) and not isinstance(value, bool)
     if not right or not least <= value <= _LARGEST:
         what = "a whole number" if whole else "a number"
-        raise StoreError(f"{name} is {value!r}.", hint=f"Write {what} of at least {least:g}.")
+        raise StoreError(
+            f"{name} is {value!r}.", hint=f"Write {what} from {least:g} to {_LARGEST}."
+        )
     return value
 
 
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 < value < 1
+
+
+def _flag(name: str, value: bool | None) -> None:
+    # A text such as 'no' would count as true.
+    if not isinstance(value, bool | None):
+        raise StoreError(f"{name} is {value!r}.", hint="Write True, False or None.")
+
+
 def _cold(cold: bool | None) -> str:
+    _flag("cold", cold)
     if cold is None:
         return ""
     return "cold" if cold else "NOT coalesce(cold, false)"
@@ -451,16 +469,26 @@ def _and(condition: str) -> str:
     return f" AND {condition}" if condition else ""
 
 
-def _grouped(by: str | None) -> tuple[str, str]:
+def _grouped(by: Any) -> tuple[str, str]:
     """Return the columns a result begins with and what it is ordered by first."""
     if by is None:
         return "", ""
-    if by in PERIODS:
+    if isinstance(by, str) and by in PERIODS:
         return f"date_trunc('{by}', ts) AS {name(by)}, ", f"{name(by)}, "
     if by == "model":
         return "", ""
-    expression = _SHORT.get(by) or name(_known(by))
-    return f"{expression} AS {name(by)}, ", f"{name(by)}, "
+    return f"{_column(by, *PERIODS)}, ", f"{name(by)}, "
+
+
+def _column(column: Any, *others: str) -> str:
+    """Return the SQL of a column of `requests` or one with a short name.
+
+    Raises:
+        UnknownColumn: When it is neither; `others` are what else could be meant.
+    """
+    if isinstance(column, str) and column in _SHORT:
+        return f"{_SHORT[column]} AS {name(column)}"
+    return name(_known(column, *others))
 
 
 def _listed(columns: Iterable[str]) -> list[str]:
@@ -470,12 +498,12 @@ def _listed(columns: Iterable[str]) -> list[str]:
     return found
 
 
-def _known(column: Any) -> str:
+def _known(column: Any, *others: str) -> str:
     names = TABLES["requests"].names
-    if column in names:
-        return str(column)
+    if isinstance(column, str) and column in names:
+        return column
     column = str(column)
-    choices = [*PERIODS, *_SHORT, *names]
+    choices = [*others, *_SHORT, *names]
     near = nearest_names(column, choices, count=1)
     raise UnknownColumn(column, known=choices, nearest=near[0] if near else None)
 
@@ -507,10 +535,13 @@ def as_utc(moment: Any) -> datetime:
         StoreError: When it is none of these, or no time that a calendar has.
     """
     try:
+        before: Any = moment
         if isinstance(moment, int | float) and not isinstance(moment, bool):
-            moment = timedelta(seconds=moment)
-        if isinstance(moment, timedelta):
-            return datetime.now(UTC).replace(tzinfo=None) - moment
+            before = timedelta(seconds=moment)
+        if isinstance(before, timedelta):
+            if before < timedelta(0):
+                raise ValueError("after now")
+            return datetime.now(UTC).replace(tzinfo=None) - before
         when = moment if isinstance(moment, datetime) else datetime.fromisoformat(str(moment))
         if when.tzinfo is not None:
             when = when.astimezone(UTC).replace(tzinfo=None)

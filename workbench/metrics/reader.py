@@ -257,6 +257,7 @@ class Cursor(Questions):
     ) -> pd.DataFrame:
         """Return the result of one SELECT; see `Metrics.sql`."""
         views = self._metrics._views
+        _refuse(timeout_s)
         with self._metrics._parsing:
             checked = sandbox.check(self._metrics._parser, query, views.names)
 
@@ -318,6 +319,14 @@ class Cursor(Questions):
             fitting = _CHUNK_BYTES * vectors // max(1, size)
             vectors = max(1, min(_CHUNK_VECTORS, 8 * vectors, fitting))
         return _joined(pieces)
+
+
+def _refuse(timeout_s: Any) -> None:
+    if timeout_s is None:
+        return
+    number = isinstance(timeout_s, int | float) and not isinstance(timeout_s, bool)
+    if not number or not timeout_s > 0:
+        raise StoreError(f"timeout_s is {timeout_s!r}.", hint="Write seconds, more than 0.")
 
 
 def _in_thread(

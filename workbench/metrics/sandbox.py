@@ -48,7 +48,7 @@ class Checked:
     tables: frozenset[str]
 
 
-def check(connection: duckdb.DuckDBPyConnection, text: str, known: Collection[str]) -> Checked:
+def check(connection: duckdb.DuckDBPyConnection, text: Any, known: Collection[str]) -> Checked:
     """Return a query that may run.
 
     Args:
@@ -59,6 +59,8 @@ def check(connection: duckdb.DuckDBPyConnection, text: str, known: Collection[st
     Raises:
         QueryFailed: When it is not one SELECT, or reaches for something else.
     """
+    if not isinstance(text, str):
+        raise QueryFailed(str(text), f"{text!r} is no text.", hint=_SELECT_ONLY)
     if any("\ud800" <= sign <= "\udfff" for sign in text):
         # From a terminal that does not speak UTF-8; DuckDB has no words for it.
         raise QueryFailed(text, "The query is not valid UTF-8.", hint="Write it as UTF-8.")

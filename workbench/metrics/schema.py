@@ -175,8 +175,16 @@ REQUESTS = Table(
         _text("gen_ai_provider_name", "Who serves the model.", "gen_ai.provider.name"),
         _text("server_address", "Host of the backend.", "server.address"),
         _count("server_port", "Port of the backend.", otel="server.port"),
-        _text("gen_ai_request_model", "Model that was asked for.", "gen_ai.request.model"),
-        _text("gen_ai_response_model", "Model that answered.", "gen_ai.response.model"),
+        _text(
+            "gen_ai_request_model",
+            "Model that was asked, as `workbench models` lists it.",
+            "gen_ai.request.model",
+        ),
+        _text(
+            "gen_ai_response_model",
+            "Model that answered, as its backend calls it.",
+            "gen_ai.response.model",
+        ),
         _text("model_digest", "Digest of the model; its identity."),
         _text("quantization", "Quantisation of the model's weights, such as `Q4_K_M`."),
         _text("parameter_size", "Size of the model as it is named, such as `7B`."),

@@ -35,9 +35,13 @@ MACROS = {
 """Aggregates of ours: tokens per second is a sum over a sum, never a mean of ratios; a total too
 great for 64 bits is not known."""
 
+# As `workbench models` lists it.  What the answer calls its model is what the client wrote, with or
+# without the tag, and a request that failed has none: by that one model would be two.
+MODEL = "coalesce(gen_ai_request_model, gen_ai_response_model)"
+
 # Every request once, with the client's span where there is one; and the spans of calls that reached
 # no server.  Of several requests of one span, its duration stands at the last.
-_CALLS = """
+_CALLS = f"""
 WITH client AS (SELECT * FROM spans WHERE kind = 'client'),
 last AS (
     SELECT parent_span_id, max(id) AS id FROM requests
@@ -52,7 +56,7 @@ joined AS (
 SELECT
     id, ts, id AS request_id, parent_span_id AS client_span_id, run_id, conversation, turn,
     speaker, item, epoch, client_name, client_kind, priority, backend,
-    coalesce(gen_ai_response_model, gen_ai_request_model) AS model, model_digest AS digest,
+    {MODEL} AS model, model_digest AS digest,
     quantization, num_ctx, gen_ai_operation_name AS operation, status, error_type, error_stage,
     cold, gen_ai_usage_input_tokens AS input_tokens, gen_ai_usage_output_tokens AS output_tokens,
     gen_ai_usage_cache_read_input_tokens AS cached_tokens,

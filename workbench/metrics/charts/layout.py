@@ -88,7 +88,7 @@ def need(frame: pd.DataFrame, *columns: str) -> None:
         raise ConfigError(
             f"the frame has no column {', '.join(map(repr, missing))}.",
             key=missing[0],
-            hint=f"It has: {', '.join(map(str, frame.columns))}.",
+            hint=f"It has {', '.join(map(str, frame.columns)) or 'none'}.",
         )
 
 
