@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -422,6 +423,73 @@ def test_exports_hold_answers_and_parameters(new: Callable[..., Comparison]) -> 
     assert ["parameters"] == notebook.cells[1].metadata.tags
     assert "stream" == notebook.cells[3].outputs[0].output_type
     assert "b says: One?" in notebook.cells[3].outputs[0].text
+
+
+def test_a_comparison_is_opened_from_its_json(
+    ollama: ScriptedOllama, client: WorkbenchClient, new: Callable[..., Comparison], tmp_path: Path
+) -> None:
+    """Everything that was written is there again, hidden as it was, and it can be gone on with."""
+    comparison = new("a", {"model": "b", "temperature": 0.5}, blind=True)
+    comparison.ask(["One?", "Two?", "Three?"])
+    ollama.enqueue(Reply("one two", error_after=(1, "no luck")), to="chat")
+    comparison.retry(2, "a")
+    comparison.vote(0, "a", "b", "b", voter="me")
+    comparison.reveal(1)
+    path = tmp_path / "comparison.json"
+    path.write_text(comparison.to_json(), encoding="utf-8")
+    for document in (path, str(path), comparison.to_json(), json.loads(comparison.to_json())):
+        again = Comparison.from_json(client, document)
+        assert json.loads(comparison.to_json()) == json.loads(again.to_json())
+    assert comparison.to_frame().equals(again.to_frame())
+    assert [False, False, True] == [again.hidden(prompt) for prompt in range(3)]
+    failed = again.answer(2, "a")
+    assert ("failed", "one") == (failed.status, failed.text)
+    assert "no luck" in str(failed.error)
+    asked = len(ollama.requests)
+    again.retry()
+    again.ask("Four?")
+    assert asked < len(ollama.requests)
+    assert ("a says: Three?", "b says: Four?") == (
+        again.answer(2, "a").text,
+        again.answer(3, "b").text,
+    )
+    assert 2 == again.answer(2, "a").attempt
+
+
+@pytest.mark.parametrize(
+    ("document", "told"),
+    [
+        ("nowhere.json", "cannot be read"),
+        ("{", "no JSON"),
+        ("{}", "is no comparison"),
+        ('{"kind": "workbench.comparison", "schema": 1}', "damaged comparison: .*id"),
+        ('{"kind": "workbench.comparison", "schema": 99}', "reads up to"),
+    ],
+)
+def test_what_is_no_comparison_is_told(
+    client: WorkbenchClient,
+    document: str,
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A file that is not there, other JSON, and what a newer version wrote are named."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreError, match=told):
+        Comparison.from_json(client, document)
+
+
+def test_damage_inside_a_comparison_is_told(
+    client: WorkbenchClient, new: Callable[..., Comparison]
+) -> None:
+    """Answers of a side that there is not, and prompts in another order, are no comparison."""
+    comparison = new("a", "b")
+    comparison.ask(["One?", "Two?"])
+    for spoil in (lambda d: d["models"].pop(), lambda d: d["prompts"].reverse()):
+        document = json.loads(comparison.to_json())
+        spoil(document)
+        with pytest.raises(StoreError, match="damaged"):
+            Comparison.from_json(client, document)
 
 
 def test_show_prints_each_answer(

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from workbench.chat import compare_export as export
+from workbench.chat.compare_reading import Document, read
 from workbench.chat.compare_run import ComparisonRun, Listener, Schedule
 from workbench.chat.compare_values import (
     VERDICTS,
@@ -112,6 +113,31 @@ class Comparison(ComparisonRun):
         self.votes: list[dict[str, Any]] = []
         self._revealed: set[int] = set()
 
+    @classmethod
+    def from_json(
+        cls, client: WorkbenchClient, document: Document, *, kind: str | None = None
+    ) -> Comparison:
+        """Return the comparison of a document that `to_json` made, with its id and its votes.
+
+        It can be read, voted on and asked again; nothing is sent until then.  The
+        schedule and the consent to swaps are not in the document: they are the defaults.
+
+        Args:
+            client: The door to the server.
+            document: JSON text, the same decoded, or the path of a file of it.
+            kind: What asks, for the record.
+
+        Raises:
+            StoreError: When it cannot be read, or is no comparison.
+            SchemaTooNew: When a newer version of the workbench wrote it.
+        """
+        found = read(document)
+        one = cls(client, found.sides, blind=found.blind, order_seed=found.order_seed, kind=kind)
+        one.id, one.created_at, one.asked = found.id, found.created_at, found.asked
+        one.votes, one._revealed = found.votes, set(found.revealed)
+        one.state = "done" if found.asked else "ready"
+        return one
+
     def __repr__(self) -> str:
         names = ", ".join(self.names)
         return f"<Comparison of {names}: {len(self.asked)} prompts, {self.state}>"
@@ -142,6 +168,11 @@ class Comparison(ComparisonRun):
         if found is None:
             raise ConfigError(f"{name!r} was not asked prompt {asked.index}.", key="prompt")
         return found
+
+    @property
+    def revealed(self) -> list[int]:
+        """Indexes of the prompts whose names were shown by `reveal`, in order."""
+        return sorted(self._revealed)
 
     # --- asking
 

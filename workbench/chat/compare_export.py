@@ -47,6 +47,8 @@ COLUMNS: Mapping[str, tuple[str, str]] = {
 SCHEMA = 1
 """Version of the JSON document."""
 
+KIND = "workbench.comparison"
+
 
 def to_frame(comparison: Comparison) -> pd.DataFrame:
     """Return one row per newest answer with the columns of `COLUMNS`, in order."""
@@ -90,14 +92,18 @@ def _row(asked: Asked, answer: Answer) -> dict[str, Any]:
 
 
 def to_json(comparison: Comparison) -> str:
-    """Return one document: the sides, every prompt, every attempt, and the votes."""
+    """Return one document: the sides, every prompt, every attempt, and the votes.
+
+    `compare_reading.read` reads it back.
+    """
     document = {
         "schema": SCHEMA,
-        "kind": "workbench.comparison",
+        "kind": KIND,
         "id": comparison.id,
         "created_at": rfc3339(comparison.created_at),
         "blind": comparison.blind,
         "order_seed": comparison.order_seed,
+        "revealed": comparison.revealed,
         "models": [
             {
                 "name": side.name,
@@ -143,6 +149,7 @@ def _answer(answer: Answer) -> dict[str, Any]:
             "usage": msgspec.to_builtins(generation.usage),
             "timings": msgspec.to_builtins(generation.timings),
             "ttft_s": generation.ttft_s,
+            "ttft_answer_s": generation.ttft_answer_s,
             "elapsed_s": generation.elapsed_s,
             "error": None
             if error is None

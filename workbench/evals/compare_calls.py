@@ -9,6 +9,7 @@ from workbench.client.api import WorkbenchClient
 
 if TYPE_CHECKING:
     from workbench.chat.compare import Comparison
+    from workbench.chat.compare_reading import Document
     from workbench.chat.compare_run import Schedule
     from workbench.chat.compare_values import Contender, Prompt
     from workbench.evals.paired import Ties
@@ -84,6 +85,23 @@ class CompareCalls:
         if prompts is not None:
             comparison.ask(prompts)
         return comparison
+
+    def open_comparison(self, document: Document) -> Comparison:
+        """Open a comparison that was kept as JSON, to read it, vote on it, or ask it again.
+
+        Its answers and votes are those of the document; votes cast now are rows of the metrics
+        under its id, and a second vote takes the place of the first as before.
+
+        Args:
+            document: The text that `comparison.to_json()` gave, or the path of a file of it.
+
+        Raises:
+            StoreError: When it cannot be read, or is no comparison.
+            SchemaTooNew: When a newer version of the workbench wrote it.
+        """
+        from workbench.chat.compare import Comparison
+
+        return Comparison.from_json(self.client, document)
 
     def rankings(
         self,
