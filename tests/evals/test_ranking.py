@@ -85,6 +85,18 @@ def test_votes_of_one_model_with_itself_need_labels() -> None:
     assert {"cold", "warm"} == {one.name for one in rank(rows, by="label")}
 
 
+def test_few_clusters_are_told() -> None:
+    """Below 20 prompts a note says that the intervals are too narrow; from 20 on it is gone."""
+    rows = [
+        vote("a", "b", "a" if number % 3 else "b", f"p{number}", id=f"v{number}")
+        for number in range(20)
+    ]
+    assert "too narrow" not in repr(rank(rows))
+    assert "Fewer than 20 prompts: the intervals are too narrow" in repr(rank(rows[:19]))
+    assert "Fewer than 20 votes" in repr(rank(rows[:19], cluster="vote"))
+    assert "too narrow" not in repr(rank(rows[:1])), "there is no interval"
+
+
 def test_nothing_infinite_is_printed() -> None:
     """Who lost nothing is printed without a number, and why."""
     printed = repr(rank([vote("a", "b", "a"), vote("a", "b", "a", "p2")]))

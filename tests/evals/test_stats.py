@@ -270,6 +270,29 @@ def test_votes_on_one_prompt_are_not_independent() -> None:
     assert math.isclose(once.high or 9.0, tenfold.high or 8.0, rel_tol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("clusters", "least", "most"), [(5, 0.78, 0.91), (40, 0.91, 0.98)], ids=["few", "many"]
+)
+def test_how_often_an_interval_holds_the_truth(clusters: int, least: float, most: float) -> None:
+    """Of five prompts with four votes each, too seldom, as the docstring says; of forty, often."""
+    chance = random.Random(5)
+    held, rounds = 0, 200
+    for _ in range(rounds):
+        pairs = []
+        for number in range(clusters):
+            # Even on the whole, and each prompt leans its own way.
+            odds = math.exp(chance.gauss(0, 1))
+            pairs += [
+                Pair("a", "b", float(chance.random() < odds / (1 + odds)), f"{number}")
+                for _ in range(4)
+            ]
+        found = by_name(bradley_terry(pairs, resamples=300, seed=chance.randrange(10**6)))
+        interval = found["a"].win_interval
+        low, high = interval.low, interval.high
+        held += (0.0 if low is None else low) <= 0.5 <= (1.0 if high is None else high)
+    assert least < held / rounds < most
+
+
 def test_a_bound_that_is_infinite_is_said() -> None:
     """With few votes many resamples have no loss; then there is no upper bound, and it says so."""
     best = by_name(bradley_terry(clustered(9, 1)))["a"]

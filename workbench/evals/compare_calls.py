@@ -118,6 +118,9 @@ class CompareCalls:
     ) -> Ranking:
         """Rank models by the votes in the metrics: Bradley-Terry strengths with intervals.
 
+        With fewer than 20 prompts (or voters) the intervals are too narrow, and a note below the
+        table says so.
+
         Args:
             by: `model`, or `label`: what models are called in the comparisons.
             cluster: What is resampled for the intervals: `prompt`, `voter` or `vote`.

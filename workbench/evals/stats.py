@@ -134,6 +134,9 @@ def bradley_terry(
     an item loses nothing has no upper bound for it; when that happens in more than the tail of the
     resamples, the interval has none either.
 
+    Of few clusters the intervals are too narrow: of 5 with 4 outcomes each, 95% ones hold the true
+    win rate in 84 to 88 of 100 cases, of 20 in 93.
+
     Resamples that are all alike, as of ties only, say nothing of how sure one can be: no interval.
 
     Args:
