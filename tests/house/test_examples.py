@@ -12,12 +12,15 @@ from pathlib import Path
 import pytest
 
 from tests.house.files import ROOT, files_under, relative
+from workbench.errors import PlanInvalid
+from workbench.plans import parse_plan
 
 SKIP_MARK = "<!-- no-run -->"
 BLOCK = re.compile(
     rf"^(?P<skip>{re.escape(SKIP_MARK)}\n+)?^```python[^\n]*\n(?P<code>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
+YAML = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # Runs the blocks of one page one after the other in one namespace, as a reader types them into a
 # notebook; `await` stands at the top level there.
 RUNNER = """
@@ -81,6 +84,33 @@ def stop_server(folder: Path) -> None:
         check=False,
         timeout=60,
     )
+
+
+def steps_shown() -> list[tuple[str, str]]:
+    """Return the steps of plans that pages show, each as a plan, with the page."""
+    found = []
+    for path in PAGES:
+        for block in YAML.findall(path.read_text(encoding="utf-8")):
+            if not re.search(r"^ *(- )?kind: ", block, re.MULTILINE):
+                continue
+            head = "" if re.search(r"^plan:", block, re.MULTILINE) else "plan: shown\n"
+            if not re.search(r"^steps:", block, re.MULTILINE):
+                head += "steps:\n"
+            found.append((relative(path), head + block))
+    return found
+
+
+def test_steps_in_pages_have_fields_that_there_are() -> None:
+    """A step that a page shows has no field that its kind does not know."""
+    shown, wrong = steps_shown(), []
+    for page, text in shown:
+        try:
+            parse_plan(text)
+        except PlanInvalid as exc:
+            # What a part of a plan refers to may stand in the part that is not shown.
+            wrong += [f"{page}: {p}" for p in exc.problems if "has no field" in str(p)]
+    assert len(shown) > 3
+    assert [] == wrong
 
 
 def test_few_examples_are_left_out() -> None:
