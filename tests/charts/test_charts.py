@@ -137,6 +137,16 @@ def test_latency_draws_p95_in_seconds() -> None:
     np.testing.assert_allclose(np.asarray(line.y), expected, rtol=1e-6)
 
 
+def test_latency_of_one_moment_has_an_axis_of_an_hour() -> None:
+    """A single bucket stands in the middle of an hour, not between milliseconds."""
+    frame = frames.latency()
+    moment = frame["bucket"].iloc[0]
+    axis = charts.latency_over_time(frame[frame["bucket"] == moment]).layout.xaxis
+    middle = pd.Timestamp(moment).timestamp() * 1000
+    assert (middle - 1_800_000, middle + 1_800_000) == tuple(axis.range)
+    assert charts.latency_over_time(frame).layout.xaxis.range is None
+
+
 def test_missing_values_stay_missing() -> None:
     """What was not measured is not drawn as 0."""
     frame = frames.requests(4).assign(queue_wait=[0.5, np.nan, None, 0.25])

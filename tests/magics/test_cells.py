@@ -76,6 +76,7 @@ def test_a_conversation_goes_on(shell: InteractiveShell, ollama: ScriptedOllama)
         ("tiny --as class", "Why?", "'class' is no name of a variable"),
         ("tiny --system don't", "Why?", 'apostrophe in "double quotes"'),
         ("tiny --keep-alive nan", "Why?", "--keep-alive is seconds, or as 10m, not 'nan'"),
+        ("tiny --keep-alive soon", "Why?", "--keep-alive is seconds, or as 10m, not 'soon'"),
         ("tiny nano", "Why?", "'nano' was not expected here"),
         ("tiny 'x", "Why?", "the line cannot be read"),
         ("tiny --as", "Why?", "expected one argument"),
@@ -232,6 +233,13 @@ def test_a_mistake_in_the_head_is_shown_at_its_line(
     assert said in str(caught.value)
     assert f"line {line} of the cell" in str(caught.value)
     assert [] == [body for body in bodies(ollama) if body["model"] == "tiny"]
+
+
+def test_names_alone_are_no_participants(shell: InteractiveShell) -> None:
+    """A list of model names tells how a participant is written."""
+    cell = "participants: [tiny, nano]\n---\nGo.\n"
+    with pytest.raises(UsageError, match=r"line 2 of the cell: .*\{name: Ann, model: tiny\}"):
+        shell.run_cell_magic("dialogue", "", cell)
 
 
 def test_a_model_that_is_missing_is_shown_at_its_line(shell: InteractiveShell) -> None:

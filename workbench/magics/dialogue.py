@@ -133,6 +133,9 @@ def _participants(head: Head) -> list[Participant]:
 def _participant(head: Head, name: str | None, value: Any, where: Where) -> Participant:
     if isinstance(value, str) and name is not None:
         value = {"model": value}
+    elif isinstance(value, str):
+        said = f"a participant of a list is a mapping: {{name: Ann, model: {value}}}."
+        raise head.error(said, where)
     else:
         head.check((*PARTICIPANT, *OPTION_TYPES), where)
         value = dict(value)

@@ -16,6 +16,7 @@ from IPython.core.error import UsageError
 from workbench.app import Workbench, connect
 from workbench.errors import WorkbenchError
 from workbench.messages import OPTION_TYPES, nearest_names
+from workbench.units import parse_go_duration
 
 NAME = "wb"
 """The variable whose workbench is used, where there is one."""
@@ -175,15 +176,27 @@ def keeping(text: str | None) -> float | str | None:
     """Return what `--keep-alive` says: seconds, or a duration.
 
     Raises:
-        UsageError: When it is a number that is no time.
+        UsageError: When it is no time.
     """
     try:
         seconds = None if text is None else float(text)
     except ValueError:
-        return text
+        return _duration(text or "")
     if seconds is not None and not math.isfinite(seconds):
-        raise UsageError(f"--keep-alive is seconds, or as 10m, not {text!r}; -1 is for ever.")
+        raise _no_keep_alive(text)
     return seconds
+
+
+def _duration(text: str) -> str:
+    try:
+        parse_go_duration(text)
+    except ValueError as exc:
+        raise _no_keep_alive(text) from exc
+    return text
+
+
+def _no_keep_alive(text: str | None) -> UsageError:
+    return UsageError(f"--keep-alive is seconds, or as 10m, not {text!r}; -1 is for ever.")
 
 
 def workbench_of(shell: Any) -> Workbench:

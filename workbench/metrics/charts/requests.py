@@ -31,6 +31,8 @@ PHASES: tuple[tuple[str, str, str], ...] = (
     ("generation_s", "generating", GOOD),
 )
 
+_AROUND_MS = 30 * 60 * 1000
+
 
 def latency_over_time(frame: pd.DataFrame, *, title: str = "Latency") -> go.Figure:
     """Draw p50, p95 and p99 of the duration of requests over time, a line per model.
@@ -68,6 +70,10 @@ def latency_over_time(frame: pd.DataFrame, *, title: str = "Latency") -> go.Figu
             **group,
         )
     result.update_xaxes(type="date", title={"text": "time (UTC)"})
+    whole = times(frame["bucket"].dropna())
+    if len(whole) and whole.min() == whole.max():
+        # Around one moment alone plotly draws an axis of milliseconds.
+        result.update_xaxes(range=[whole[0] - _AROUND_MS, whole[0] + _AROUND_MS])
     result.update_yaxes(rangemode="tozero", title={"text": "seconds (p95; band p50 to p99)"})
     return result
 
