@@ -359,6 +359,7 @@ def test_a_vote_that_is_not_kept_is_an_error(
         ((0, "a", "b", "neither"), "One of a, b, tie, both_bad"),
         ((0, "a", "a", "a"), "two sides"),
         ((3, "a", "b", "a"), "there is no prompt 3"),
+        (("0", "a", "b", "a"), "'0' is no prompt. Write its index"),
         ((0, "a", "x", "a"), "not compared here"),
         ((1, "a", "b", "a"), "no whole answer of 'b'"),
     ],
@@ -377,6 +378,8 @@ def test_votes_that_cannot_be_meant(
     with pytest.raises(ConfigError) as caught:
         comparison.vote(*vote)
     assert said in str(caught.value)
+    with pytest.raises(ConfigError, match="voter is 3"):
+        comparison.vote(0, "a", "b", "a", voter=3)  # type: ignore[arg-type]
 
 
 def test_sides_are_shuffled_by_their_seed(new: Callable[..., Comparison]) -> None:
@@ -460,6 +463,7 @@ def test_a_comparison_is_opened_from_its_json(
     ("document", "told"),
     [
         ("nowhere.json", "cannot be read"),
+        (None, "None is no comparison"),
         ("{", "no JSON"),
         ("{}", "is no comparison"),
         ('{"kind": "workbench.comparison", "schema": 1}', "damaged comparison: .*id"),
@@ -468,7 +472,7 @@ def test_a_comparison_is_opened_from_its_json(
 )
 def test_what_is_no_comparison_is_told(
     client: WorkbenchClient,
-    document: str,
+    document: Any,
     told: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

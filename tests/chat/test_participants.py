@@ -126,3 +126,11 @@ def test_a_cast_needs_somebody() -> None:
     """An empty one is refused."""
     with pytest.raises(ConfigError):
         as_cast([])
+
+
+@pytest.mark.parametrize("given", ["tiny", 3, None])
+def test_a_participant_is_a_mapping(given: object) -> None:
+    """A bare name, or anything else that is no mapping, tells how one is written."""
+    with pytest.raises(ConfigError, match="a participant is not") as caught:
+        as_cast([given])
+    assert caught.value.hint is not None and "'model'" in caught.value.hint

@@ -378,6 +378,7 @@ def test_many_models_take_little_time() -> None:
         ([Pair("a", "b", 2)], {}),
         ([], {"ties": "elo"}),
         ([], {"level": 95}),
+        ([], {"level": "x"}),
         ([], {"resamples": -1}),
     ],
 )

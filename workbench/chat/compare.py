@@ -391,12 +391,14 @@ class Comparison(ComparisonRun):
         """Await what `vote` returns."""
         return await asyncio.to_thread(self.vote, prompt, a, b, verdict, voter=voter)
 
-    def _vote(self, asked: Asked, a: str, b: str, verdict: Verdict, voter: str) -> dict[str, Any]:
+    def _vote(self, asked: Asked, a: str, b: str, verdict: Verdict, voter: Any) -> dict[str, Any]:
         if verdict not in VERDICTS:
             hint = f"One of {', '.join(VERDICTS)}."
             raise ConfigError(f"no verdict {verdict!r}.", key="verdict", hint=hint)
         if a == b:
             raise ConfigError("a vote needs two sides.", key="models")
+        if not isinstance(voter, str):
+            raise ConfigError(f"voter is {voter!r}.", key="voter", hint="Write it as a text.")
         pair = [self.answer(asked.index, a), self.answer(asked.index, b)]
         for answer in pair:
             if not answer.can_be_judged:

@@ -112,7 +112,12 @@ def _wire(source: Document) -> tuple[str, Any]:
         return "the document", source
     if isinstance(source, str) and source.lstrip().startswith("{"):
         return "the text", _decoded("the text", source.encode("utf-8", "surrogatepass"))
-    path = Path(source)
+    try:
+        path = Path(source)
+    except TypeError:
+        raise StoreError(
+            f"{source!r} is no comparison.", hint="Give its JSON, or the path of a file of it."
+        ) from None
     try:
         return str(path), _decoded(str(path), path.read_bytes())
     except (OSError, ValueError) as exc:

@@ -134,6 +134,10 @@ class ComparisonRun:
     def _asked(self, prompt: int) -> Asked:
         try:
             return self.asked[prompt]
+        except TypeError:
+            raise ConfigError(
+                f"{prompt!r} is no prompt.", key="prompt", hint="Write its index, from 0."
+            ) from None
         except IndexError:
             raise ConfigError(
                 f"there is no prompt {prompt}; there are {len(self.asked)}.", key="prompt"

@@ -89,12 +89,18 @@ class Participant:
         return wire
 
     @classmethod
-    def from_wire(cls, wire: Mapping[str, Any]) -> Participant:
+    def from_wire(cls, wire: Mapping[str, Any] | Any) -> Participant:
         """Read what `to_wire` wrote, or a person typed.
 
         Raises:
             ConfigError: When a field is unknown or missing.
         """
+        if not isinstance(wire, Mapping):
+            raise ConfigError(
+                f"a participant is not {wire!r}.",
+                key="participants",
+                hint="Write {'name': 'Ann', 'model': ...}.",
+            )
         known = ("name", "model", "system", "options", "think", "keep_alive", "sees")
         unknown = [key for key in wire if key not in (*known, "share_thinking")]
         if unknown:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -151,8 +152,10 @@ def bradley_terry(
     """
     if ties not in ("half", "davidson"):
         raise ConfigError(f"no way to count ties {ties!r}.", key="ties", hint="half or davidson.")
-    if not 0 < level < 1 or resamples < 0:
-        raise ConfigError("level is between 0 and 1, resamples at least 0.", key="level")
+    if not _is_share(level):
+        raise ConfigError(f"{level!r} is no level.", key="level", hint="Write 0.95.")
+    if resamples < 0:
+        raise ConfigError("resamples is at least 0.", key="resamples")
     listed = list(pairs)
     for one in listed:
         if one.first == one.second or one.points not in (0, 0.5, 1):
@@ -169,6 +172,10 @@ def bradley_terry(
     nu = next((group.nu for group in groups if group.fitted), None)
     tie = nu if ties == "davidson" and sum(group.fitted for group in groups) == 1 else None
     return Fit(items, tie, len(listed), len(clusters), level, drawn)
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 < value < 1
 
 
 def _counted(pairs: Sequence[Pair], names: Sequence[str], clusters: Sequence[str]) -> Counts:
