@@ -230,6 +230,7 @@ def approve(run_id: str, step: str, yes: bool | None, note: str, no_resume: bool
     """Answer the question of STEP of RUN, and let the run go on.
 
     Stored are the answer, who gave it, when, and the hash of the question.
+    The first answer to a question stands.
     """
     from workbench.plans.handle import RunHandle
     from workbench.plans.start import approve_run

@@ -70,11 +70,11 @@ def test_the_command_can_answer(tmp_path: Path) -> None:
     plan = plan_of(work("ok", ask="Publish?"), work("after", "ok", value=1))
     answer = ("approve", "{run_id}", "ok", "--yes")
     run = started(tmp_path, plan, sys.executable, "-m", "workbench", *answer)
-    # When the run is done it asks nothing, which this command takes for its failure.
+    # When the run is done its question is answered, which this command takes for its failure.
     until(lambda: len(told(run)) == 2, run)
     assert "done" == run.state().status
     assert {"waiting", "done"} == {status for status, _ in told(run)}
-    assert "asks nothing now" in "".join(error for _, error in told(run))
+    assert "was answered already: yes" in "".join(error for _, error in told(run))
 
 
 def test_a_run_that_stays_tells_of_its_question(tmp_path: Path) -> None:
