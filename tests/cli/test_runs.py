@@ -85,6 +85,26 @@ def test_a_command_is_told_how_it_went(home: Cli) -> None:
     assert "on_finish ended with code 1: tried $HOME|waiting" in done.stderr
 
 
+def test_old_runs_are_cleaned(home: Cli) -> None:
+    """`clean` removes them only when it is told to, and tells what was freed."""
+    (home.base / "quick.yaml").write_text(
+        "plan_version: 1\nplan: quick\nsteps:\n  - {id: a, kind: tiny_work, value: 1}\n"
+    )
+    home.ok("run", "quick.yaml")
+    run_id = home.json("runs")[0]["run_id"]
+    home.ok("clean")
+    assert "removed 0 runs, freed 0 B" in home.ok("clean", "--runs-older-than", "1w")
+    told = home.ok("clean", "--runs-older-than", "0s", "--dry-run")
+    assert f"run {run_id} quick (done, " in told
+    assert "would remove 1 run, would free " in told
+    document = home.json("clean", "--runs-older-than", "0s")
+    assert ([run_id], False) == ([run["run_id"] for run in document["runs"]], document["dry_run"])
+    assert document["freed_bytes"] == document["runs"][0]["size_bytes"] > 1000
+    assert [] == home.json("runs")
+    for wrong in (("--dry-run",), ("--runs-older-than", "-3d"), ("--runs-older-than", "soon")):
+        assert 2 == home.run("clean", *wrong).returncode
+
+
 def test_an_interrupt_cancels_the_run(home: Cli) -> None:
     """It ends with 130, and says how to go on; what is detached can be cancelled by name."""
     process = home.start("run", "waits.yaml")
