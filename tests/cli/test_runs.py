@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,6 +75,36 @@ def test_answers_given_in_advance_and_a_failure(home: Cli) -> None:
     assert "workbench resume" in done.stderr
 
 
+def test_a_command_is_told_how_it_went(home: Cli) -> None:
+    """Split as a shell would, run by none; its failure is said and changes no exit code."""
+    script = home.base / "tell.py"
+    script.write_text("import sys; sys.exit('|'.join(sys.argv[1:]))")
+    command = f"{sys.executable} {script} '{{plan}} $HOME' {{status}}"
+    done = home.run("run", "plan.yaml", "--on-finish", command)
+    assert 75 == done.returncode
+    assert "on_finish ended with code 1: tried $HOME|waiting" in done.stderr
+
+
+def test_old_runs_are_cleaned(home: Cli) -> None:
+    """`clean` removes them only when it is told to, and tells what was freed."""
+    (home.base / "quick.yaml").write_text(
+        "plan_version: 1\nplan: quick\nsteps:\n  - {id: a, kind: tiny_work, value: 1}\n"
+    )
+    home.ok("run", "quick.yaml")
+    run_id = home.json("runs")[0]["run_id"]
+    home.ok("clean")
+    assert "removed 0 runs, freed 0 B" in home.ok("clean", "--runs-older-than", "1w")
+    told = home.ok("clean", "--runs-older-than", "0s", "--dry-run")
+    assert f"run {run_id} quick (done, " in told
+    assert "would remove 1 run, would free " in told
+    document = home.json("clean", "--runs-older-than", "0s")
+    assert ([run_id], False) == ([run["run_id"] for run in document["runs"]], document["dry_run"])
+    assert document["freed_bytes"] == document["runs"][0]["size_bytes"] > 1000
+    assert [] == home.json("runs")
+    for wrong in (("--dry-run",), ("--runs-older-than", "-3d"), ("--runs-older-than", "soon")):
+        assert 2 == home.run("clean", *wrong).returncode
+
+
 def test_an_interrupt_cancels_the_run(home: Cli) -> None:
     """It ends with 130, and says how to go on; what is detached can be cancelled by name."""
     process = home.start("run", "waits.yaml")
@@ -95,6 +126,8 @@ def test_an_interrupt_cancels_the_run(home: Cli) -> None:
     [
         (("plan.yaml", "-p", "wrod=x"), "no parameter 'wrod'. Did you mean 'word'?"),
         (("plan.yaml", "-p", "word"), "needs NAME=VALUE"),
+        (("plan.yaml", "--on-finish", "no-such-x {text}"), "there is no program 'no-such-x'"),
+        (("plan.yaml", "--on-finish", "echo 'half"), "--on-finish: No closing quotation"),
         (("plan.yaml", "--out", "full"), "is not empty"),
         (("plan.yaml", "--answers", "bad.yaml"), "there is no step 'publsh'"),
         (("bad.yaml",), "error: The plan bad.yaml has"),
@@ -102,7 +135,18 @@ def test_an_interrupt_cancels_the_run(home: Cli) -> None:
         (("none.ipynb",), "There is no notebook none.ipynb"),
         (("some.ipynb", "-p", "dayz=1"), "no parameter 'dayz'. Did you mean 'days'?"),
     ],
-    ids=["parameter", "pair", "folder", "answers", "plan", "file", "notebook", "its parameter"],
+    ids=[
+        "parameter",
+        "pair",
+        "program",
+        "quotes",
+        "folder",
+        "answers",
+        "plan",
+        "file",
+        "notebook",
+        "its parameter",
+    ],
 )
 def test_what_cannot_be_run_ends_with_2(home: Cli, arguments: tuple[str, ...], reason: str) -> None:
     """Nothing ran, and the message says what to change."""

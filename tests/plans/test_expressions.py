@@ -118,6 +118,22 @@ def test_dollar_is_explained() -> None:
     assert "without `$`" in str(found)
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("'' or 'nobody'", True),
+        ("'Ada' or 'nobody'", True),
+        ("'Ada' and 0", False),
+        ("[] or 0 or None", False),
+        ("'Ada' if 'Ada' else 'nobody'", "Ada"),
+    ],
+)
+def test_and_and_or_give_a_truth_value(text: str, expected: Any) -> None:
+    """Never an operand, as the reference of plan files says."""
+    found = evaluate(text, {})
+    assert (type(expected), expected) == (type(found), found)
+
+
 def test_names_are_found() -> None:
     """Names are the free ones; paths go as deep as the text says."""
     text = "len([r for r in ask.table if r.x == params.n]) > m['k'][0].z and ask[i] == 1"

@@ -20,10 +20,10 @@ from tests.widgets.wire import Wire
 from workbench.client.door import client_config, open_client
 from workbench.errors import ConfigError
 from workbench.plans.folder import runs_dir
+from workbench.plans.news import News
 from workbench.portal import get_portal
 from workbench.widgets import audience, runs_feed
 from workbench.widgets.runs import RunsPanel
-from workbench.widgets.runs_notify import News
 
 WARNINGS = ("ignore::DeprecationWarning", "ignore::FutureWarning")
 pytestmark = [pytest.mark.filterwarnings(*WARNINGS)]
@@ -322,6 +322,32 @@ def test_a_command_is_told(look: Callable[..., View], data_dir: Path, tmp_path: 
     assert f"$(touch x) done {{other}} {run.run_id}" == out.read_text()
     assert "on_finish ended with code 1: no bell" == said["text"]
     assert view.picture["news"]["status"] == "done"
+
+
+def test_a_run_with_the_same_command_tells_it_by_itself(
+    look: Callable[..., View], data_dir: Path, tmp_path: Path
+) -> None:
+    """The panel leaves it to the run's process, but for a run whose process is lost."""
+    script = "import sys; open(sys.argv[1], 'a').write(sys.argv[2] + '\\n')"
+    out = tmp_path / "told"
+    command = [sys.executable, "-c", script, str(out), "{plan} {status}"]
+    view = look(on_finish=command)
+    view.until(lambda p: p["store"]["state"] == "empty")
+    same = RunWriter(data_dir, time.time(), name="same", on_finish=tuple(command)).begin()
+    same.end("done")
+    view.until(lambda p: p["news"] and p["news"]["plan"] == "same")
+    RunWriter(data_dir, time.time(), name="lost", number=1, on_finish=tuple(command)).begin()
+    view.until(lambda p: p["news"]["plan"] == "lost")
+    RunWriter(data_dir, time.time(), name="other", number=2).begin().end("failed")
+    _until(lambda: out.is_file() and len(out.read_text().splitlines()) == 2)
+    assert ["lost lost", "other failed"] == sorted(out.read_text().splitlines())
+
+
+def _until(what: Callable[[], bool]) -> None:
+    due = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < due
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("wrong", ["notify-send", [], ["a", 1], 3])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 import sys
 from dataclasses import asdict
@@ -183,27 +184,44 @@ def import_(source: Path, folder: Path | None) -> None:
         click.echo(f"{table}: {rows} rows")
 
 
-@click.command(short_help="Seal, merge and forget metrics.")
+@click.command(short_help="Seal, merge and forget metrics; remove old runs.")
+@click.option(
+    "--runs-older-than",
+    "runs_age",
+    metavar="TIME",
+    help="Also remove the runs of plans to which nothing happened for so long: 30d, 4w, 36h.",
+)
+@click.option("--dry-run", is_flag=True, help="Only tell which runs would be removed.")
 @json_option
 @folder_option
-def clean(as_json: bool, folder: Path | None) -> None:
+def clean(runs_age: str | None, dry_run: bool, as_json: bool, folder: Path | None) -> None:
     """Seal finished files of the metrics, merge small ones, and forget what is older than set.
 
     `metrics.retention_days` says how long rows are kept.
-    Conversations are not touched.
+    Conversations are not touched, and runs of plans only with --runs-older-than.
+    A run that goes on or waits for an answer is never removed, and no folder of --out.
     """
     from workbench.config import load_config
     from workbench.metrics.compact import compact
     from workbench.metrics.layout import store_bytes
     from workbench.metrics.retention import parse_retention
 
+    age_s = None if runs_age is None else _age(runs_age)
+    if dry_run:
+        if age_s is None:
+            raise click.UsageError("--dry-run is for --runs-older-than.")
+        runs = _clean_runs(age_s, dry_run=True, quiet=as_json)
+        if as_json:
+            print_json(runs)
+        return
     place = _folder(folder)
     days = parse_retention(load_config().metrics_retention_days)
     before = store_bytes(place)
     report = compact(place, retention_days=days, wait=True)
     assert report is not None
+    runs = {} if age_s is None else _clean_runs(age_s, dry_run=False, quiet=as_json)
     if as_json:
-        print_json({**asdict(report), "size_bytes": store_bytes(place)})
+        print_json({**asdict(report), "size_bytes": store_bytes(place), **runs})
         return
     from workbench.units import format_bytes
 
@@ -214,6 +232,34 @@ def clean(as_json: bool, folder: Path | None) -> None:
     click.echo(f"{place}: {format_bytes(before)} before, {format_bytes(store_bytes(place))} now")
     for name, reason in report.broken.items():
         say(f"put aside: {name}: {reason}")
+
+
+def _age(text: str) -> float:
+    """Return the seconds of a duration that is not negative."""
+    seconds = _moment(text)
+    if isinstance(seconds, str) or not 0 <= (seconds or 0.0) < math.inf:
+        raise click.UsageError(f"not an age: {text!r}; write 30d, 4w or 36h.")
+    return seconds or 0.0
+
+
+def _clean_runs(age_s: float, *, dry_run: bool, quiet: bool) -> dict[str, Any]:
+    """Remove old runs, tell of each, and return what a document has of them."""
+    from workbench.config import load_config
+    from workbench.plans.clean import clean_runs
+    from workbench.units import format_bytes
+
+    found = clean_runs(load_config().data_dir, older_than_s=age_s, dry_run=dry_run)
+    gone = [run for run in found if not run.kept]
+    freed = sum(run.size_bytes or 0 for run in gone)
+    if not quiet:
+        done, would = ("would remove", "would free") if dry_run else ("removed", "freed")
+        for run in found:
+            what = f"kept, {run.kept}" if run.kept else f"{done}, {format_bytes(run.size_bytes)}"
+            line = f"run {run.run_id} {run.plan} ({run.status}, {run.last[:10]}): {what}"
+            click.echo(safe(line))
+        count = "1 run" if len(gone) == 1 else f"{len(gone)} runs"
+        click.echo(f"{done} {count}, {would} {format_bytes(freed)}")
+    return {"runs": [asdict(run) for run in found], "freed_bytes": freed, "dry_run": dry_run}
 
 
 def safe_table(frame: pd.DataFrame) -> str:

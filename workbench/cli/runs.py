@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import time
 from dataclasses import asdict
@@ -95,6 +96,13 @@ def complete_run(
     metavar="SECONDS",
     help="How long to wait for a server that is gone.",
 )
+@click.option(
+    "--on-finish",
+    default="",
+    metavar="COMMAND",
+    help="Run when the run ends or waits, without a shell; {plan}, {status}, {run_id}, {folder} "
+    "and {text} are filled in.",
+)
 @json_option
 def run(
     plan: Path,
@@ -108,6 +116,7 @@ def run(
     no_cache: bool,
     own_server: bool,
     server_wait: float,
+    on_finish: str,
     as_json: bool,
 ) -> None:
     """Run PLAN, a plan file or a parameterised notebook, in a process of its own.
@@ -128,7 +137,12 @@ def run(
     try:
         config = _config()
         options = RunOptions(
-            out=out, name=name, cache=not no_cache, wait=wait, server_wait_s=server_wait
+            out=out,
+            name=name,
+            cache=not no_cache,
+            wait=wait,
+            server_wait_s=server_wait,
+            on_finish=_command(on_finish),
         )
         handle = _start(plan, params, params_file, answers, config, options, own_server)
     except (PlanInvalid, ConfigError) as exc:
@@ -216,6 +230,7 @@ def approve(run_id: str, step: str, yes: bool | None, note: str, no_resume: bool
     """Answer the question of STEP of RUN, and let the run go on.
 
     Stored are the answer, who gave it, when, and the hash of the question.
+    The first answer to a question stands.
     """
     from workbench.plans.handle import RunHandle
     from workbench.plans.start import approve_run
@@ -241,6 +256,17 @@ def _config() -> Config:
 
     skip_iri_grammar()
     return client_config()
+
+
+def _command(text: str) -> tuple[str, ...]:
+    """Return the parts of a command as a shell would split them, and nothing else it would do."""
+    from workbench.plans.news import checked_command
+
+    try:
+        parts = shlex.split(text)
+    except ValueError as exc:
+        raise click.UsageError(f"--on-finish: {exc}; put quotes round each part.") from exc
+    return tuple(checked_command(parts)) if parts else ()
 
 
 def _find(run_id: str) -> RunFolder:
@@ -410,6 +436,8 @@ def progress(line: Any) -> str | None:
     from workbench.units import format_seconds
 
     event, step = line["event"], line.get("step")
+    if event == "on_finish" and line.get("error"):
+        return str(line["error"].get("message"))
     if step is None or (line.get("item") is not None and event != "step_failed"):
         return None
     name = step if line.get("item") is None else f"{step}[{line['item']}]"

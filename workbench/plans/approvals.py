@@ -3,6 +3,7 @@
 An answer is a file `answers/<step>.json` of the run: `{v, step, yes, who, when, note, sha256}`.
 Answers given in advance stand in `answers/in-advance.json`, which no step can be called, and become
 such a file when their question comes up.  Nothing but `true` is ever taken for a yes.
+The first answer to a question stands; the lock beside the files decides which that is.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import ConfigError, PlanError, StoreError
+from workbench.locks import FileLock
 from workbench.messages import nearest_names
 from workbench.plans.artifacts import digest, write_json
 from workbench.plans.folder import RunFolder
@@ -24,6 +26,7 @@ from workbench.plans.state import state_of
 from workbench.units import rfc3339, utc_now
 
 ANSWER_VERSION = 1
+_ASKS_AGAIN = "Remove the file, then resume the run: it asks again."
 _WORDS = {"yes": True, "no": False, "true": True, "false": False}
 
 
@@ -76,18 +79,36 @@ def find_answer(folder: RunFolder, step: str, sha256: str) -> Answer | None:
 def store_answer(
     folder: RunFolder, step: str, *, yes: bool, note: str, sha256: str, who: str | None = None
 ) -> Answer:
-    """Write the answer to a question and return it."""
-    stored = {
-        "v": ANSWER_VERSION,
-        "step": step,
-        "yes": yes,
-        "who": who or user_name(),
-        "when": rfc3339(utc_now()),
-        "note": note,
-        "sha256": sha256,
-    }
-    write_json(folder.answer(step), stored)
-    return _answer(stored, folder.answer(step))
+    """Write the answer to a question and return the one that stands: there may be one already.
+
+    Raises:
+        StoreError: When the file cannot be written, or that of an answer before it not be read.
+    """
+    path = folder.answer(step)
+    with FileLock(path.with_name(".lock")):
+        before = _read(path)
+        if before is not None and before.get("sha256") == sha256:
+            return _answer(before, path)
+        stored = {
+            "v": ANSWER_VERSION,
+            "step": step,
+            "yes": yes,
+            "who": who or user_name(),
+            "when": rfc3339(utc_now()),
+            "note": note,
+            "sha256": sha256,
+        }
+        write_json(path, stored)
+        return _answer(stored, path)
+
+
+def _answered(folder: RunFolder, step: str, given: Answer) -> PlanError:
+    said = f"{'yes' if given.yes else 'no'}, said {given.who} at {given.when}"
+    note = f" ({given.note})" if given.note else ""
+    return PlanError(
+        f"Step {step!r} of run {folder.run_id} was answered already: {said}{note}.",
+        hint="The first answer stands. To decide otherwise, start a new run.",
+    )
 
 
 def answer_question(
@@ -99,18 +120,23 @@ def answer_question(
     who: str | None = None,
     sha256: str | None = None,
 ) -> Answer:
-    """Answer what a step of a run asks now.
+    """Answer what a step of a run asks now; the same answer again changes nothing.
 
     Args:
         sha256: Hash of the question that was read; `None` means the one that is asked now.
 
     Raises:
-        PlanError: When it asks nothing, or by now something else.
+        PlanError: When it asks nothing, by now something else, or was answered otherwise.
     """
     lines, _ = read_lines(folder.journal)
     state = state_of(lines, alive=True)
     waiting = [name for name, found in state.steps.items() if found.status == "waiting"]
     if step not in waiting:
+        given = state.steps[step].answer if step in state.steps else None
+        if given is not None:
+            said = (given.get(name) for name in ("who", "when", "note"))
+            who_, when, why = (str(value or "") for value in said)
+            raise _answered(folder, step, Answer(given.get("yes") is True, who_, when, why))
         hint = f"These wait: {', '.join(waiting)}." if waiting else "No step of this run waits."
         raise PlanError(f"Step {step!r} of run {folder.run_id} asks nothing now.", hint=hint)
     question = state.steps[step].question or {}
@@ -120,7 +146,10 @@ def answer_question(
             f"Step {step!r} asks something else by now than what was answered.",
             hint="Read the question again.",
         )
-    return store_answer(folder, step, yes=yes, note=note, sha256=asked, who=who)
+    stands = store_answer(folder, step, yes=yes, note=note, sha256=asked, who=who)
+    if stands.yes is not yes:
+        raise _answered(folder, step, stands)
+    return stands
 
 
 def given_path(folder: RunFolder) -> Path:
@@ -246,7 +275,7 @@ def _check(stored: Any, fields: Mapping[str, Any], path: Path, where: str = "") 
 def _unreadable(path: Path, field: str) -> StoreError:
     return StoreError(
         f"The answer {path} cannot be read: {field} is not as it is written here.",
-        hint="Remove the file, then resume the run: it asks again.",
+        hint=_ASKS_AGAIN,
     )
 
 
@@ -256,5 +285,5 @@ def _read(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as exc:
-        raise StoreError(f"The answer {path} cannot be read: {exc}.") from exc
+        raise StoreError(f"The answer {path} cannot be read: {exc}.", hint=_ASKS_AGAIN) from exc
     return found if isinstance(found, dict) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,7 @@ class PlanCalls(VerifyCalls):
         name: str = "",
         cache: bool = True,
         answers: Mapping[str, Any] | None = None,
+        on_finish: Sequence[str] = (),
     ) -> RunHandle:
         """Start a run in a process of its own and return its handle.
 
@@ -54,12 +55,18 @@ class PlanCalls(VerifyCalls):
             cache: Whether results of earlier runs may be taken where nothing has changed.
             answers: Step to `True` or `False`, or to `{"answer": ..., "note": ...}`: answers to
                 approvals, given in advance.
+            on_finish: A command as a list of texts, which the run's own process runs without a
+                shell when the run ends or waits for an answer; `{plan}`, `{status}`, `{run_id}`,
+                `{folder}` and `{text}` are filled in.
 
         Raises:
             PlanInvalid: When the plan cannot be run as it is written, or models are not installed.
-            ConfigError: When a parameter is wrong, or the folder cannot be written.
+            ConfigError: When a parameter or `on_finish` is wrong, or the folder cannot be
+                written.
         """
-        work = self._start(plan, params, out=out, name=name, cache=cache, answers=answers)
+        work = self._start(
+            plan, params, out=out, name=name, cache=cache, answers=answers, on_finish=on_finish
+        )
         handle = get_portal().run(work)
         if wait:
             handle.wait()
@@ -75,9 +82,12 @@ class PlanCalls(VerifyCalls):
         name: str = "",
         cache: bool = True,
         answers: Mapping[str, Any] | None = None,
+        on_finish: Sequence[str] = (),
     ) -> RunHandle:
         """Await what `run` returns, on any event loop."""
-        work = self._start(plan, params, out=out, name=name, cache=cache, answers=answers)
+        work = self._start(
+            plan, params, out=out, name=name, cache=cache, answers=answers, on_finish=on_finish
+        )
         handle = await get_portal().arun(work)
         if wait:
             await handle.await_()
@@ -136,8 +146,10 @@ class PlanCalls(VerifyCalls):
         out: str | Path | None,
         name: str,
         cache: bool,
+        on_finish: Sequence[str],
     ) -> RunHandle:
         from workbench.plans.approvals import answers_of
+        from workbench.plans.news import checked_command
         from workbench.plans.start import (
             RunOptions,
             astart_run,
@@ -146,7 +158,12 @@ class PlanCalls(VerifyCalls):
         )
 
         data_dir = self.config.data_dir
-        options = RunOptions(out=None if out is None else Path(out), name=name, cache=cache)
+        options = RunOptions(
+            out=None if out is None else Path(out),
+            name=name,
+            cache=cache,
+            on_finish=tuple(checked_command(on_finish)) if on_finish else (),
+        )
         if isinstance(plan, str | Path) and str(plan).endswith(".ipynb"):
             return await asyncio.to_thread(
                 start_notebook,

@@ -133,7 +133,8 @@ def _in_form(name: str, value: Any, form: str) -> Any:
 def _tests(job: Job, inputs: Mapping[str, Any]) -> dict[str, Any]:
     from workbench.plans.child_tests import run_tests
 
-    return run_tests(Path(job["arguments"]["path"]), inputs)
+    arguments = job["arguments"]
+    return run_tests(Path(arguments["path"]), inputs, bound=Path(arguments["bound"]))
 
 
 def _notebook(job: Job, inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 _LONGEST = 4000
 
 
-def run_tests(path: Path, inputs: Mapping[str, Any]) -> dict[str, Any]:
+def run_tests(path: Path, inputs: Mapping[str, Any], *, bound: Path) -> dict[str, Any]:
     """Run pytest on a file; each input is a fixture of its name, and `inputs` holds them all.
 
+    A `conftest.py` above `bound` takes no part, since the key of the step does not hold it.
     Plugins that happen to be installed take no part: the same tests then give the same result.
 
     Returns:
@@ -37,7 +38,7 @@ def run_tests(path: Path, inputs: Mapping[str, Any]) -> dict[str, Any]:
     results = _Results()
     arguments = [str(path), "-q", "--import-mode=importlib", "-p", "no:cacheprovider"]
     # No settings of a folder above.
-    arguments += ["-c", os.devnull, "--rootdir", str(path.parent)]
+    arguments += ["-c", os.devnull, "--rootdir", str(path.parent), f"--confcutdir={bound}"]
     status = pytest.main(arguments, plugins=[results, _fixtures(pytest.fixture, inputs)])
     if not results.tests:
         reason = "no tests were found" if status == 5 else f"pytest ended with {int(status)}"

@@ -40,6 +40,7 @@ class RunOptions:
         parent: The run it belongs to.
         server_wait_s: Seconds it waits for a server that is gone.
         own_server: Boot id of the server that was started for it.
+        on_finish: Command that its process runs when it ends or waits; see `plans.news`.
     """
 
     out: Path | None = None
@@ -52,6 +53,7 @@ class RunOptions:
     parent: str | None = None
     server_wait_s: float = SERVER_WAIT_S
     own_server: str | None = None
+    on_finish: tuple[str, ...] = ()
 
     def answered(self, answers: Mapping[str, Given]) -> RunOptions:
         """Return the same with answers that are given in advance."""
@@ -193,6 +195,7 @@ def _of(options: RunOptions) -> dict[str, Any]:
         "wait": options.wait,
         "server_wait_s": options.server_wait_s,
         "own_server": options.own_server,
+        "on_finish": options.on_finish,
     }
 
 

@@ -44,6 +44,7 @@ class RunInfo:
         source_hash: Of the notebook that was compiled.
         server_wait_s: Seconds it waits for a server that is gone.
         own_server: Boot id of the server that was started for it and ends with it.
+        on_finish: Command that its process runs when it ends or waits; empty for none.
         identity: Environment, code and inputs: see `plans.identity`.
     """
 
@@ -66,6 +67,7 @@ class RunInfo:
     wait: bool = False
     server_wait_s: float = SERVER_WAIT_S
     own_server: str | None = None
+    on_finish: tuple[str, ...] = ()
     steps: tuple[Mapping[str, Any], ...] = ()
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     identity: Mapping[str, Any] = field(default_factory=dict)

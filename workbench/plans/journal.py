@@ -27,6 +27,7 @@ moves back.  Step events have `step`, `attempt` (from 1), and `item` (index, for
 | step_cancelled | seconds |
 | request | request_id, model, digest, input_tokens, output_tokens, seconds, stop_reason |
 | not_replayable | reason |
+| on_finish | status (of the run, when it was told), seconds, error {type, message, hint} |
 | tape_warning | reason: what a replay found odd, such as an answer nobody asked for |
 """
 

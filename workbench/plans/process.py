@@ -29,6 +29,7 @@ from workbench.plans.folder import RunFolder
 from workbench.plans.info import RunInfo, read_info
 from workbench.plans.journal import RunJournal, read_lines
 from workbench.plans.lean import skip_iri_grammar
+from workbench.plans.news import Herald
 from workbench.plans.opening import NONCE, RUN_DIR
 from workbench.plans.record import write_record
 from workbench.plans.rows import RunRows
@@ -65,12 +66,16 @@ def main() -> int:
         log.error("another process carries out %s", folder.path)
         return 1
     try:
-        return EXIT_CODES[Runner(folder).run()]
+        runner = Runner(folder)
+        status = runner.run()
     except WorkbenchError as exc:
         log.error("%s", exc)
         return 1
     finally:
         lock.release()
+    # Not before: the command that is told may answer or resume the run.
+    runner.tell_end(status)
+    return EXIT_CODES[status]
 
 
 class Runner:
@@ -85,6 +90,7 @@ class Runner:
         self._state = RunState()
         self._rows: RunRows | None = None
         self._cancel_seen: float | None = None
+        self._herald = Herald(folder, self.info)
 
     def run(self) -> str:
         """Execute the notebook and return the status of the run."""
@@ -101,11 +107,24 @@ class Runner:
                 result = asyncio.run(self._execute())
             except WorkbenchError as exc:
                 error = {"type": type(exc).__name__, "message": exc.message, "hint": exc.hint}
+            except Exception as exc:
+                # Whatever it was: without an end in the journal the run would be lost.
+                log.exception("the notebook of the run could not be carried out")
+                error = {
+                    "type": type(exc).__name__,
+                    "message": str(exc) or type(exc).__name__,
+                    "hint": f"{self.folder.log} has the traceback; then: workbench resume.",
+                }
         status, reason = self._ending(result)
         error = error or reason
         self._journal.write("run_finished", status=status, error=error)
         self._finish()
         return status
+
+    def tell_end(self, status: str) -> None:
+        """Tell the run's command how it ended, and wait until it has heard everything."""
+        self._herald.end(status, self._steps())
+        self._herald.close()
 
     def _await_former_kernel(self) -> None:
         """Wait for the end of a kernel that lost its runner, and end it when it does not see that.
@@ -175,6 +194,7 @@ class Runner:
         while True:
             await asyncio.sleep(_ROWS_S)
             await asyncio.to_thread(self._write_rows)
+            self._herald.look(self._read())
             if self.info.own_server is not None and time.monotonic() > due:
                 due = time.monotonic() + _AWAKE_S
                 await asyncio.to_thread(self._with_server, _ask_version)
@@ -243,19 +263,29 @@ class Runner:
                 step.status = "cancelled" if cancelled else "failed"
 
     def _finish(self) -> None:
-        """Write the record and the metrics, and leave the machine as it was."""
-        try:
-            write_record(self.folder)
-        except WorkbenchError as exc:
-            log.warning("the record of the run could not be written: %s", exc)
-        self._write_rows()
+        """Write the record and the metrics, and leave the machine as it was.
+
+        Each is done whatever becomes of the others: the run has ended, and its end is written.
+        """
+        self._try("the record of the run could not be written", lambda: write_record(self.folder))
+        self._try("the metrics of the run are not recorded", self._write_rows)
         if self.info.cache:
-            StepCache(Path(self.info.data_dir)).prune()
+            cache = StepCache(Path(self.info.data_dir))
+            self._try("the cache could not be pruned", cache.prune)
         if self.info.own_server is not None:
-            self._with_server(self._stop)
+            self._try("the server of the run goes on", lambda: self._with_server(self._stop))
         if self._rows is not None:
             close_records(self._client.records)
         self._journal.close()
+
+    def _try(self, otherwise: str, work: Callable[[], object]) -> None:
+        """Do something; where it fails, the log of the run says what that means and why."""
+        try:
+            work()
+        except WorkbenchError as exc:
+            log.warning("%s: %s", otherwise, exc)
+        except Exception:
+            log.exception("%s", otherwise)
 
     async def _stop(self, client: WorkbenchClient) -> None:
         """End the server that was started for this run, unless it was replaced meanwhile."""

@@ -17,13 +17,14 @@ import anywidget
 from workbench.client.api import WorkbenchClient
 from workbench.config import Config
 from workbench.errors import WorkbenchError
+from workbench.plans.news import News
 from workbench.portal import get_portal
 from workbench.widgets.audience import PROTOCOL, Audience, Picture
 from workbench.widgets.comm import Chores, connect_view, errors_shown, live_bundle, send_plotly
 from workbench.widgets.headless import is_headless
 from workbench.widgets.runs_actions import ACTIONS, Action, Doings, read_step
 from workbench.widgets.runs_feed import RunsFeed, feed_of
-from workbench.widgets.runs_notify import News, OnFinish, checked, tell
+from workbench.widgets.runs_notify import OnFinish, checked, tell
 from workbench.widgets.runs_static import runs_html, runs_text
 
 MIME = "application/vnd.workbench.runs+json"

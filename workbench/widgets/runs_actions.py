@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from workbench.client.api import WorkbenchClient
 from workbench.errors import PlanInvalid, StoreError, WorkbenchError
@@ -18,6 +18,9 @@ from workbench.widgets.feed import own
 from workbench.widgets.runs_detail import step_detail
 from workbench.widgets.runs_feed import RunsFeed
 from workbench.widgets.runs_form import form_of, plans_here, values_of
+
+if TYPE_CHECKING:
+    from workbench.widgets.runs_notify import OnFinish
 
 COPIES = "workbench-runs"
 # How often it is looked whether a run has read an answer.
@@ -52,6 +55,7 @@ class Panel(Protocol):
 
     doings: Doings
     door: WorkbenchClient
+    on_finish: OnFinish | None
 
     @property
     def feed(self) -> RunsFeed:
@@ -244,7 +248,14 @@ async def start(panel: Panel, message: Message) -> None:
     doings.form = {**form, "errors": {}, "text": "", "hint": None, "state": "starting"}
     panel.changed()
     try:
-        run_id = await door.start(plan, values, data_dir=panel.feed.data_dir, client=panel.door)
+        run_id = await door.start(
+            plan,
+            values,
+            data_dir=panel.feed.data_dir,
+            client=panel.door,
+            # A function ends with this kernel; a command need not.
+            on_finish=() if callable(panel.on_finish) else panel.on_finish or (),
+        )
     except WorkbenchError as exc:
         key = getattr(exc, "key", None)
         beside = {key: _told(exc)} if key in values else {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from workbench.plans.approvals import answer_question
 from workbench.plans.folder import RunFolder
 from workbench.plans.parse import load_plan
 from workbench.plans.spec import Plan
-from workbench.plans.start import acancel_run, aresume_run, astart_run
+from workbench.plans.start import RunOptions, acancel_run, aresume_run, astart_run
 
 
 async def read_plan(path: Path) -> Plan:
@@ -26,14 +26,23 @@ async def read_plan(path: Path) -> Plan:
 
 
 async def start(
-    plan: Plan, params: Mapping[str, Any], *, data_dir: Path, client: WorkbenchClient
+    plan: Plan,
+    params: Mapping[str, Any],
+    *,
+    data_dir: Path,
+    client: WorkbenchClient,
+    on_finish: Sequence[str] = (),
 ) -> str:
     """Start a run in a process of its own and return its id.
+
+    Args:
+        on_finish: Command that its process runs when it ends or waits.
 
     Raises:
         WorkbenchError: When it cannot be started.
     """
-    handle = await astart_run(plan, dict(params), data_dir=data_dir, client=client)
+    options = RunOptions(on_finish=tuple(on_finish))
+    handle = await astart_run(plan, dict(params), data_dir=data_dir, client=client, options=options)
     return handle.run_id
 
 

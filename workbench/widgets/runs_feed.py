@@ -18,8 +18,9 @@ from typing import Any, TypeVar
 
 from workbench.plans.folder import RunFolder, all_runs, runs_dir
 from workbench.plans.journal import read_lines
+from workbench.plans.news import News
 from workbench.plans.state import RunState
-from workbench.widgets.runs_notify import News, Teller
+from workbench.widgets.runs_notify import Teller
 from workbench.widgets.runs_picture import (
     ACTIVE,
     ENDED,

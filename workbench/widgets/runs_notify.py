@@ -3,38 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from workbench.errors import ConfigError
 from workbench.plans.folder import RunFolder
+from workbench.plans.info import read_info
+from workbench.plans.news import News, checked_command, news_of, run_command
 from workbench.widgets.runs_picture import ENDED
-
-COMMAND_S = 60.0
-_ERROR_CHARS = 300
-
-
-@dataclass(frozen=True, slots=True)
-class News:
-    """What `on_finish` is told.
-
-    Attributes:
-        status: `done`, `failed`, `cancelled`, `lost`, or `waiting` for an answer.
-        steps: The steps that wait, or failed.
-        text: One line for people.
-    """
-
-    run_id: str
-    plan: str
-    status: str
-    folder: Path
-    steps: tuple[str, ...] = ()
-    text: str = ""
-
 
 OnFinish = Callable[[News], Any] | Sequence[str]
 
@@ -86,84 +61,35 @@ def _news(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 
 
 def _told(row: Mapping[str, Any], status: str, folder: RunFolder) -> News:
-    steps = tuple(row["asks"] if status == "waiting" else row["failed"])
-    where = f" at {', '.join(steps)}" if steps else ""
-    words = {
-        "done": f"{row['plan']} is done.",
-        "failed": f"{row['plan']} failed{where}.",
-        "cancelled": f"{row['plan']} was cancelled.",
-        "lost": f"{row['plan']} has lost its process; it can be resumed.",
-        "waiting": f"{row['plan']} waits for your answer{where}.",
-    }
-    return News(row["id"], row["plan"], status, folder.path, steps, words[status])
+    steps = row["asks"] if status == "waiting" else row["failed"]
+    return news_of(folder, plan=row["plan"], status=status, steps=steps, run_id=row["id"])
 
 
 def checked(on_finish: OnFinish | None) -> OnFinish | None:
     """Return it when it can be called or run.
 
     Raises:
-        ConfigError: When it is neither a function nor a list of texts.
+        ConfigError: When it is neither a function nor a command as a list of texts.
     """
     if on_finish is None or callable(on_finish):
         return on_finish
-    listed = [] if isinstance(on_finish, str) else list(on_finish)
-    if not listed or not all(isinstance(part, str) for part in listed):
-        raise ConfigError(
-            "on_finish is neither a function nor a command as a list of texts.",
-            key="on_finish",
-            hint='For example on_finish=["notify-send", "{text}"]; no shell reads it.',
-        )
-    return listed
-
-
-def command_of(parts: Sequence[str], news: News) -> list[str]:
-    """Return a command with what happened filled in: `{plan}`, `{status}`, `{run_id}`, ..."""
-    values = {
-        "plan": news.plan,
-        "status": news.status,
-        "run_id": news.run_id,
-        "folder": str(news.folder),
-        "text": news.text,
-    }
-    made = []
-    for part in parts:
-        for name, value in values.items():
-            part = part.replace(f"{{{name}}}", value)
-        made.append(part)
-    return made
+    return checked_command(on_finish, found=False)
 
 
 async def tell(on_finish: OnFinish, news: News) -> None:
     """Call the function, or run the command, in a worker thread.
+
+    A run with the same command tells it by its own process, unless that is lost.
 
     Raises:
         ConfigError: When the command cannot be run, fails, or takes over a minute.
     """
     if callable(on_finish):
         await asyncio.to_thread(on_finish, news)
-    else:
-        await asyncio.to_thread(_run, command_of(on_finish, news), news)
+    elif news.status == "lost" or not await asyncio.to_thread(_tells, on_finish, news):
+        await asyncio.to_thread(run_command, on_finish, news)
 
 
-def _run(command: list[str], news: News) -> None:
-    told = {
-        "WORKBENCH_RUN_ID": news.run_id,
-        "WORKBENCH_RUN_PLAN": news.plan,
-        "WORKBENCH_RUN_STATUS": news.status,
-        "WORKBENCH_RUN_FOLDER": str(news.folder),
-    }
-    try:
-        done = subprocess.run(
-            command,
-            env={**os.environ, **told},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=COMMAND_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as exc:
-        raise ConfigError(f"on_finish could not be run: {exc}.", key="on_finish") from exc
-    if done.returncode != 0:
-        error = done.stderr.decode("utf-8", "replace").strip()[-_ERROR_CHARS:]
-        reason = f"on_finish ended with code {done.returncode}"
-        raise ConfigError(f"{reason}: {error}" if error else f"{reason}.", key="on_finish")
+def _tells(command: Sequence[str], news: News) -> bool:
+    """Whether the process of a run tells this command by itself."""
+    return list(read_info(RunFolder(news.folder)).on_finish) == list(command)

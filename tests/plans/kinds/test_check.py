@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from tests.plans.kinds.conftest import Begin
-from tests.plans.kinds.context import problems_of, step_of
+from tests.plans.kinds.context import Attempt, problems_of, step_of
 from workbench.client.api import WorkbenchClient
 from workbench.errors import StepFailed
 from workbench.plans.kinds import load_kinds
@@ -186,3 +186,24 @@ def test_tests_in_a_folder_depend_on_all_settings_above_them(begin: Begin, tmp_p
     (tmp_path / "conftest.py").write_text(gives.format(2))
     assert before != check.code(config, tmp_path)
     assert "test_one" in reason(begin, tests="tests/test_a.py")
+
+
+def test_settings_above_the_plan_take_no_part(tmp_path: Path) -> None:
+    """What is in no key decides nothing: neither above the plan, nor above tests outside of it."""
+    plan_dir, beside = tmp_path / "plan", tmp_path / "beside" / "tests"
+    for folder in (plan_dir / "tests", beside):
+        folder.mkdir(parents=True)
+        (folder / "test_a.py").write_text("def test_one(one):\n    assert one == 1\n")
+    gives = "import pytest\n\n\n@pytest.fixture\ndef one():\n    return 1\n"
+    for folder in (tmp_path, beside.parent):
+        (folder / "conftest.py").write_text(gives)
+    kind = load_kinds()["check"]
+    for tests, own in (("tests/test_a.py", plan_dir), ("../beside/tests/test_a.py", beside)):
+        step = step_of("check", tests=tests)
+        with pytest.raises(StepFailed, match="fixture 'one' not found"):
+            Attempt(step, plan_dir).run()
+        before = kind.code(step.config, plan_dir)
+        assert 1 == len(before)
+        (own / "conftest.py").write_text(gives)
+        assert "1 check passed" == Attempt(step, plan_dir).run().summary
+        assert 2 == len(kind.code(step.config, plan_dir))

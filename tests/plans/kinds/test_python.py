@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import site
 import subprocess
 import sys
 import textwrap
@@ -464,5 +465,45 @@ def test_the_code_hash_follows_local_imports(tmp_path: Path) -> None:
     (tmp_path / "pack/deep.py").write_text("y = 2\n")
     assert first != kind.code({"run": "work:f"}, tmp_path)
     assert ["other.py"] == list(kind.code({"code": "import other"}, tmp_path))
-    assert ["json.decoder"] == list(kind.code({"run": "json.decoder:JSONDecoder"}, tmp_path))
+    known = list(kind.code({"run": "json.decoder:JSONDecoder"}, tmp_path))
+    assert ["json.decoder", "json/**/*.py"] == known
     assert kind.repeatable({"run": "work:f"})
+
+
+@pytest.mark.parametrize("installed", [True, False], ids=["installed", "worked on"])
+def test_the_code_hash_follows_a_package_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool
+) -> None:
+    """A changed helper changes the key; of a folder somebody works in only what is imported."""
+    plan_dir, place = tmp_path / "plan", tmp_path / "site"
+    for folder in (plan_dir, place / "hashed_pack" / "deep"):
+        folder.mkdir(parents=True)
+    for name, text in {
+        "hashed_pack/__init__.py": "",
+        "hashed_pack/work.py": "from .deep import help\nimport hashed_beside\n",
+        "hashed_pack/deep/__init__.py": "",
+        "hashed_pack/deep/help.py": "x = 1\n",
+        "hashed_pack/other.py": "x = 1\n",
+        "hashed_beside.py": "x = 1\n",
+    }.items():
+        (place / name).write_text(text)
+    monkeypatch.syspath_prepend(place)
+    if installed:
+        monkeypatch.setattr(site, "USER_SITE", str(place))
+    kind = load_kinds()["python"]
+
+    def key() -> dict[str, str]:
+        return dict(kind.code({"run": "hashed_pack.work:f"}, plan_dir))
+
+    def changes(name: str) -> bool:
+        before = key()
+        (place / name).write_text("x = 22\n")
+        return before != key()
+
+    assert key()
+    assert key() == key()
+    assert changes("hashed_pack/deep/help.py")
+    assert changes("hashed_pack/other.py") is installed
+    assert changes("hashed_beside.py") is not installed
+    alone = list(kind.code({"run": "hashed_beside:f"}, plan_dir))
+    assert ["hashed_beside" if installed else "hashed_beside.py"] == alone

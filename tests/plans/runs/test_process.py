@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -199,6 +200,39 @@ def test_a_notebook_without_a_plan_is_run_the_same_way(
     assert "notebook" == run.record()["kind"]
     with pytest.raises(ConfigError, match="no notebook"):
         start_notebook(tmp_path / "none.ipynb", data_dir=tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ('{"argv": ["no-such-program-x"], "display_name": "x", "language": "python"}', "No such"),
+        ('{"argv": 5, "display_name": "x", "language": "python"}', "expected a list"),
+        ('{"argv": ', "Expecting value"),
+        ('{"argv": [], "display_name": "x", "language": "python"}', "out of range"),
+    ],
+    ids=["program", "type", "text", "unforeseen"],
+)
+def test_a_kernel_that_is_damaged_fails_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: str, said: str
+) -> None:
+    """The run has an end, a record and a reason, and can be resumed; it is not lost."""
+    place = tmp_path / "jupyter" / "kernels" / "gone"
+    place.mkdir(parents=True)
+    (place / "kernel.json").write_text(spec)
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    about = {"kernelspec": {"name": "gone", "display_name": "gone", "language": "python"}}
+    cell = nbformat.v4.new_code_cell("1")  # type: ignore[no-untyped-call]
+    path = tmp_path / "some.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=about), path)  # type: ignore[no-untyped-call]
+    run = start_notebook(path, data_dir=tmp_path / "data")
+    state = run.wait(LIMIT_S)
+    assert "failed" == state.status
+    assert said in (state.error or {})["message"]
+    assert "failed" == run.record()["status"]
+    kernel = '{"argv": ["%s", "-m", "ipykernel_launcher", "-f", "{connection_file}"]'
+    rest = ', "display_name": "x", "language": "python"}'
+    (place / "kernel.json").write_text(kernel % sys.executable + rest)
+    assert "done" == resume_run(run.folder).wait(LIMIT_S).status
 
 
 def test_a_folder_that_cannot_be_used_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -261,6 +263,44 @@ def test_an_answer_that_comes_in_time_is_taken_at_once(here: Here, tmp_path: Pat
     gate.touch()
     run.settle()
     assert {"ok": "done", "slow": "done", "after": "done"} == run.statuses()
+
+
+@pytest.mark.parametrize("read", [False, True], ids=["unread", "read"])
+def test_the_first_answer_stands(here: Here, read: bool) -> None:
+    """An opposite one is refused with who said what and when; the same again changes nothing."""
+    plan = plan_of(work("ok", ask="Publish?"))
+    folder = RunFolder(here.settled(plan).folder)
+    first = answer_question(folder, "ok", yes=True, note="fine", who="ann")
+    stored = folder.answer("ok").read_bytes()
+    if read:
+        here.settled(plan, folder)
+    else:
+        assert first == answer_question(folder, "ok", yes=True, who="bob")
+    said = f"answered already: yes, said ann at {first.when} .fine."
+    with pytest.raises(PlanError, match=said) as refused:
+        answer_question(folder, "ok", yes=False, who="bob")
+    assert "start a new run" in str(refused.value.hint)
+    assert stored == folder.answer("ok").read_bytes()
+    assert "done" == here.settled(plan, folder).statuses()["ok"].replace("kept", "done")
+
+
+def test_of_two_who_answer_at_once_one_is_told(here: Here) -> None:
+    """Both answers are given in the same moment: one stands, the other person hears of it."""
+    plan = plan_of(work("ok", ask="Publish?"))
+    folder = RunFolder(here.settled(plan).folder)
+    ready = threading.Barrier(8)
+
+    def answer(number: int) -> bool | None:
+        ready.wait(60)
+        try:
+            return answer_question(folder, "ok", yes=number % 2 == 0, who=f"p{number}").yes
+        except PlanError:
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        given = list(pool.map(answer, range(8)))
+    stands = json.loads(folder.answer("ok").read_text())["yes"]
+    assert [stands if (number % 2 == 0) is stands else None for number in range(8)] == given
 
 
 def test_a_no_fails_the_step(here: Here) -> None:

@@ -13,6 +13,7 @@ import zmq
 import zmq.asyncio
 from jupyter_client.kernelspec import NATIVE_KERNEL_NAME, NoSuchKernel
 from jupyter_client.manager import AsyncKernelManager
+from traitlets import TraitError
 
 from workbench.errors import ConfigError
 from workbench.messages import nearest_names
@@ -45,7 +46,7 @@ async def start_kernel(
         kind: `fork` where it can be; else it is spawned.
 
     Raises:
-        ConfigError: When no such kernel is installed.
+        ConfigError: When no such kernel is installed, or its program is gone.
         PlanError: When it cannot be forked, or there is no folder for its sockets.
         KernelNotReady: When it does not start.
     """
@@ -73,6 +74,8 @@ async def start_kernel(
         folder.remove()
         if isinstance(exc, TimeoutError):
             raise KernelNotReady(f"there was no kernel within {timeout_s:.0f} s") from exc
+        if isinstance(exc, OSError):
+            raise _broken_kernel(name, exc) from exc
         raise
     try:
         await kernel.wait_ready(timeout_s)
@@ -89,12 +92,14 @@ def language_of(name: str) -> str:
     """Return the language of an installed kernel.
 
     Raises:
-        ConfigError: When there is no such kernel.
+        ConfigError: When there is no such kernel, or its spec is damaged.
     """
     try:
         return str(OwnKernels().get_kernel_spec(name).language)
     except NoSuchKernel as exc:
         raise _no_kernel(name) from exc
+    except (OSError, ValueError, TypeError, TraitError) as exc:
+        raise _broken_kernel(name, exc) from exc
 
 
 def _transport(name: str) -> str:
@@ -118,3 +123,12 @@ def _no_kernel(name: str) -> ConfigError:
         f"Did you mean {near[0]!r}?" if near else f"Installed: {', '.join(dict.fromkeys(known))}."
     )
     return ConfigError(f"There is no kernel {name!r}.", key="kernelspec", hint=hint)
+
+
+def _broken_kernel(name: str, error: Exception) -> ConfigError:
+    """Return what is told of a kernel whose spec or program is damaged, as after its removal."""
+    return ConfigError(
+        f"The kernel {name!r} cannot be started: {error}.",
+        key="kernelspec",
+        hint="Install it anew, or choose another one; see `jupyter kernelspec list`.",
+    )

@@ -6,6 +6,7 @@ import ast
 import asyncio
 import importlib.util
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -93,7 +94,8 @@ class CheckKind(StepKind):
             {"type": "string"},
         ),
         "tests": Field(
-            "File of tests in the plan's folder, for pytest; each input is a fixture of its name.",
+            "File of tests in the plan's folder, for pytest; each input is a fixture of its name. "
+            "A `conftest.py` above the plan's folder takes no part.",
             {"type": "string"},
             literal=True,
         ),
@@ -145,13 +147,13 @@ class CheckKind(StepKind):
     def code(self, config: Mapping[str, Any], plan_dir: Path) -> Mapping[str, Any]:
         if "tests" not in config:
             return {}
-        file = plan_dir / str(config["tests"])
+        file, bound = _tests_file(str(config["tests"]), plan_dir)
         found = local_code.hashes_of_file(file, plan_dir)
         for folder in file.parents:
             settings = folder / "conftest.py"
             if settings.is_file():
                 found |= local_code.hashes_of_file(settings, plan_dir)
-            if folder == plan_dir or not folder.is_relative_to(plan_dir):
+            if folder == bound:
                 break
         return found
 
@@ -181,6 +183,13 @@ class CheckKind(StepKind):
             by = "" if entry["by"] == "rule" else f" - says {entry['by']}"
             lines.append(f"passed: {entry['check']} {one_line(entry['what'], 200)}{by}")
         return text_bundle("\n".join(lines))
+
+
+def _tests_file(tests: str, plan_dir: Path) -> tuple[Path, Path]:
+    """Return the file of tests, and the highest folder whose `conftest.py` takes part."""
+    base = Path(os.path.abspath(plan_dir))
+    file = Path(os.path.abspath(base / tests))
+    return file, base if file.is_relative_to(base) else file.parent
 
 
 def _check_tests(step: Step, tests: str, plan_dir: Path | None) -> Iterator[PlanProblem]:
@@ -251,8 +260,10 @@ def _rules(config: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 async def _tests(context: StepContext) -> list[Finding]:
-    path = context.plan_dir / str(context.step.config["tests"])
-    task = ChildTask("tests", {"path": str(path)}, context.inputs, {"tests": "json"})
+    path, bound = _tests_file(str(context.step.config["tests"]), context.plan_dir)
+    task = ChildTask(
+        "tests", {"path": str(path), "bound": str(bound)}, context.inputs, {"tests": "json"}
+    )
     done = await run_child(context, task)
     findings = []
     for test in done["tests"]:
