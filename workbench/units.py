@@ -30,6 +30,7 @@ _GO_UNIT_SECONDS = {
     "m": 60.0,
     "h": 3600.0,
 }
+_DAY_UNITS = {"d": 1, "w": 7}
 _GO_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?b?)", re.IGNORECASE)
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -58,6 +59,18 @@ def parse_go_duration(text: str) -> float:
         total += float(match[1]) * _GO_UNIT_SECONDS[match[2]]
         position = match.end()
     return sign * total
+
+
+def parse_age(text: str) -> float:
+    """Read a length of time such as `24h`, `7d`, `2w` or `1h30m` as seconds.
+
+    Raises:
+        ValueError: When it is none.
+    """
+    days = _DAY_UNITS.get(text[-1:])
+    if days is None:
+        return parse_go_duration(text)
+    return float(text[:-1]) * days * 86_400
 
 
 def parse_keep_alive(value: object) -> float | None:

@@ -127,6 +127,9 @@ def test_export_and_import(filled: Cli, tmp_path: Path) -> None:
     assert "requests: 2 rows" in filled.ok("import", out, "--folder", other)
     query = "SELECT count(*) AS n FROM requests"
     assert [{"n": 2}] == filled.json("sql", query, "--folder", other)
+    mistyped = filled.run("sql", query, "--folder", f"{other}x")
+    assert 2 == mistyped.returncode
+    assert "does not exist" in mistyped.stderr
 
 
 def test_clean_seals_and_forgets(filled: Cli) -> None:

@@ -219,6 +219,9 @@ def test_totals_too_great_are_not_known(writer: JournalWriter, metrics: Metrics)
         (lambda m: m.latency(since=True), "True is not a time"),
         (lambda m: m.latency(since=60, until=120), "not after it begins"),
         (lambda m: m.latency(since=-5), "-5 is not a time"),
+        (lambda m: m.latency(since="-5m"), "'-5m' is not a time"),
+        (lambda m: m.latency(since="infd"), "'infd' is not a time"),
+        (lambda m: m.latency(since="24x"), "'24x' is not a time"),
         (lambda m: m.latency(7), "'7'"),
         (lambda m: m.latency(["model"]), "no column"),
         (lambda m: m.latency(cold="no"), "cold is 'no'"),
@@ -255,6 +258,9 @@ def test_a_timedelta_is_a_time_before_now(filled: Metrics) -> None:
     """Time may be given as pandas and datetime write it; one column may be given by its name."""
     assert filled.throughput(since=timedelta(seconds=1)).empty
     assert 12 == filled.throughput(by=None, since=timedelta(days=36500))["n"].sum()
+    assert filled.throughput(since="1m30s").empty
+    for long in ("36500d", "5200w"):
+        assert 12 == filled.throughput(by=None, since=long)["n"].sum()
     assert ["id"] == list(filled.recent(1, columns="id").columns)
     assert {"id": "r0011", "model": "m2"} == filled.recent(1, columns=["id", "model"]).loc[
         0

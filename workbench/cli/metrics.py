@@ -20,13 +20,11 @@ if TYPE_CHECKING:
 
     from workbench.metrics import Metrics
 
-_DAYS = {"d": 86400, "w": 7 * 86400}
 _WIDEST = 60
 
+_FOLDER_HELP = "Folder of the metrics; that of the data folder unless given."
 folder_option = click.option(
-    "--folder",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of the metrics; that of the data folder unless given.",
+    "--folder", type=click.Path(exists=True, file_okay=False, path_type=Path), help=_FOLDER_HELP
 )
 since_option = click.option(
     "--since", metavar="TIME", help="Only from then on: 24h, 7d, or 2026-11-25T10:00 (UTC)."
@@ -172,7 +170,7 @@ def _write_report(
 
 @click.command("import", short_help="Add exported metrics.")
 @click.argument("source", type=click.Path(path_type=Path))
-@folder_option
+@click.option("--folder", type=click.Path(file_okay=False, path_type=Path), help=_FOLDER_HELP)
 def import_(source: Path, folder: Path | None) -> None:
     """Add the rows of SOURCE: an exported folder, a DuckDB file, or the folder of another store.
 
@@ -337,11 +335,9 @@ def _moment(text: str | None) -> float | str | None:
     """Return seconds before now of a duration, or the text of a time."""
     if text is None or re.match(r"\d{4}-", text):
         return text
-    from workbench.units import parse_go_duration
+    from workbench.units import parse_age
 
     try:
-        if text[-1:] in _DAYS:
-            return float(text[:-1]) * _DAYS[text[-1]]
-        return parse_go_duration(text)
+        return parse_age(text)
     except ValueError as exc:
         raise click.UsageError(f"not a time: {text!r}; write 24h, 7d or 2026-11-25T10:00.") from exc

@@ -126,7 +126,7 @@ class CompareCalls:
             cluster: What is resampled for the intervals: `prompt`, `voter` or `vote`.
             ties: `half` counts one as half a win for each, `davidson` models them.
             level: Share of the intervals, 0 to 1.
-            since: Beginning of the time, included: a datetime, ISO text, or seconds before now.
+            since: Beginning of the time: datetime, ISO text, `24h`, or seconds before now.
             until: End of the time, excluded.
             voter: Only the votes of one.
             blind: Only votes cast blind, or only others.

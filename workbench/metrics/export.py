@@ -87,7 +87,7 @@ def export(
         target: A folder, or with `duckdb` a file.
         format: `parquet`, `csv`, `jsonl`, `duckdb` or `otlp-json`.
         tables: Only these, or this one; all unless given.
-        since: Beginning of the time, included: a datetime, ISO text, or seconds before now.
+        since: Beginning of the time, included: datetime, ISO text, `24h`, or seconds before now.
         until: End of the time, excluded.
         where: A condition of SQL on the columns of every chosen table.
         overwrite: Replace what is at `target`.

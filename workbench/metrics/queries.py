@@ -18,6 +18,7 @@ from workbench.metrics.periods import compared
 from workbench.metrics.schema import TABLES
 from workbench.metrics.sources import name
 from workbench.metrics.views import MODEL
+from workbench.units import parse_age
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +48,8 @@ def _percentiles(label: str) -> str:
 class Questions(ABC):
     """The named questions; every time in and out is UTC.
 
-    `since` and `until` are datetimes, ISO texts, or a number of seconds before now.
+    `since` and `until` are datetimes, ISO texts, or what lies before now: `24h`, `7d`, or a number
+    of seconds.
     """
 
     @abstractmethod
@@ -528,16 +530,16 @@ def as_utc(moment: Any) -> datetime:
     """Return a moment as a datetime in UTC without a zone, as `ts` is.
 
     Args:
-        moment: A datetime (without a zone it is UTC), an ISO text, or seconds or a `timedelta`
-            before now.
+        moment: A datetime (without a zone it is UTC), an ISO text, or seconds, a `timedelta` or a
+            text such as `24h` or `7d` before now.
 
     Raises:
         StoreError: When it is none of these, or no time that a calendar has.
     """
     try:
-        before: Any = moment
-        if isinstance(moment, int | float) and not isinstance(moment, bool):
-            before = timedelta(seconds=moment)
+        before: Any = _age(moment) if isinstance(moment, str) else moment
+        if isinstance(before, int | float) and not isinstance(before, bool):
+            before = timedelta(seconds=before)
         if isinstance(before, timedelta):
             if before < timedelta(0):
                 raise ValueError("after now")
@@ -553,7 +555,15 @@ def as_utc(moment: Any) -> datetime:
     raise _no_time(moment)
 
 
+def _age(text: str) -> float | str:
+    """Return the seconds of a length of time, or the text of a time."""
+    try:
+        return parse_age(text.strip())
+    except ValueError:
+        return text
+
+
 def _no_time(moment: Any) -> StoreError:
     return StoreError(
-        f"{moment!r} is not a time.", hint="Write 2026-11-25T10:00, or seconds before now."
+        f"{moment!r} is not a time.", hint="Write 2026-11-25T10:00, 24h, 7d, or seconds before now."
     )

@@ -35,7 +35,7 @@ def report(
     Args:
         metrics: An open store.
         path: The file; one that is there is replaced.
-        since: Beginning of the time, included: a datetime, ISO text, or seconds before now.
+        since: Beginning of the time, included: datetime, ISO text, `24h`, or seconds before now.
         until: End of the time, excluded.
         **filters: `model`, `backend`, `run`, `client` and `status` narrow it.
 
