@@ -174,3 +174,18 @@ def test_a_notebook_runs_with_a_server_of_its_own(home: Cli) -> None:
     document = json.loads(done.stdout)
     assert {"model": "toy-nano"} == document["params"]
     assert find_server(home.data_dir) is None
+
+
+def test_a_thousand_items_are_no_thousand_lines(home: Cli) -> None:
+    """Of the counts that came since the last look only the newest is told, and the last one is."""
+    items = ", ".join(map(str, range(1000)))
+    (home.base / "many.yaml").write_text(
+        "plan_version: 1\nplan: many\nsteps:\n"
+        f"  - {{id: each, kind: tiny_work, foreach: {{n: [{items}]}}, value: $n}}\n"
+    )
+    done = home.run("run", "many.yaml", "--no-cache", "--json")
+    assert 0 == done.returncode, done.stderr
+    counts = [line for line in done.stderr.splitlines() if " of 1000" in line]
+    assert "each: 1000 of 1000" == counts[-1]
+    assert len(counts) < 500
+    assert "each: done" in done.stderr

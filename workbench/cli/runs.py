@@ -6,6 +6,7 @@ import json
 import shlex
 import signal
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -422,13 +423,23 @@ class _Follower:
         while True:
             rests = self._handle.rests
             lines, self._offset = read_lines(self._handle.folder.journal, self._offset)
-            for line in lines:
+            for line in newest_counts(lines):
                 told = progress(line)
                 if told is not None:
                     say(told)
             if rests:
                 return
             time.sleep(_LOOK_S)
+
+
+def newest_counts(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return lines of the journal without the counts of a `foreach` that are old by now."""
+    last = {line["step"]: n for n, line in enumerate(lines) if line["event"] == "step_progress"}
+    return [
+        line
+        for number, line in enumerate(lines)
+        if line["event"] != "step_progress" or last[line["step"]] == number
+    ]
 
 
 def progress(line: Any) -> str | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from workbench.plans.state import RunState
 COMMAND_S = 60.0
 """How long a command may take, in seconds."""
 _ERROR_CHARS = 300
+_ERROR_BYTES = 4 * _ERROR_CHARS
 
 log = logging.getLogger("workbench")
 
@@ -103,12 +105,9 @@ def command_of(parts: Sequence[str], news: News) -> list[str]:
         "folder": str(news.folder),
         "text": news.text,
     }
-    made = []
-    for part in parts:
-        for name, value in values.items():
-            part = part.replace(f"{{{name}}}", value)
-        made.append(part)
-    return made
+    # In one go: what is filled in is not looked at again.
+    names = re.compile(rf"\{{({'|'.join(values)})\}}")
+    return [names.sub(lambda found: values[found[1]], part) for part in parts]
 
 
 def run_command(parts: Sequence[str], news: News) -> None:
@@ -127,7 +126,7 @@ def run_command(parts: Sequence[str], news: News) -> None:
         # A file and no pipe: what the command leaves in the background may keep it open.
         with tempfile.TemporaryFile() as said:
             code = _wait_for(command_of(parts, news), {**os.environ, **told}, said)
-            said.seek(0)
+            said.seek(max(0, said.seek(0, os.SEEK_END) - _ERROR_BYTES))
             error = said.read().decode("utf-8", "replace").strip()[-_ERROR_CHARS:]
     except (OSError, ValueError) as exc:
         raise ConfigError(f"on_finish could not be run: {exc}.", key="on_finish") from exc

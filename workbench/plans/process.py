@@ -115,10 +115,19 @@ class Runner:
                     "message": str(exc) or type(exc).__name__,
                     "hint": f"{self.folder.log} has the traceback; then: workbench resume.",
                 }
-        status, reason = self._ending(result)
-        error = error or reason
-        self._journal.write("run_finished", status=status, error=error)
+        status = self._end(result, error)
         self._finish()
+        return status
+
+    def _end(self, result: EngineResult | None, error: dict[str, Any] | None) -> str:
+        """Write how the run ended, and return its status."""
+        try:
+            status, reason = self._ending(result)
+            self._journal.write("run_finished", status=status, error=error or reason)
+        except (WorkbenchError, OSError) as exc:
+            # As on a full disk: the run will read as lost, and what is committed stays.
+            log.error("the end of the run could not be written: %s", exc)
+            return "failed"
         return status
 
     def tell_end(self, status: str) -> None:

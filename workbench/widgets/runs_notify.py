@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from workbench.errors import WorkbenchError
 from workbench.plans.folder import RunFolder
 from workbench.plans.info import read_info
 from workbench.plans.news import News, checked_command, news_of, run_command
@@ -92,4 +93,8 @@ async def tell(on_finish: OnFinish, news: News) -> None:
 
 def _tells(command: Sequence[str], news: News) -> bool:
     """Whether the process of a run tells this command by itself."""
-    return list(read_info(RunFolder(news.folder)).on_finish) == list(command)
+    try:
+        return list(read_info(RunFolder(news.folder)).on_finish) == list(command)
+    except WorkbenchError:
+        # What cannot be read is no reason to be silent.
+        return False

@@ -10,13 +10,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.plans.runs.processes import LIMIT_S, offer_kinds, until
+from tests.plans.runs.processes import LIMIT_S, began, kernel_of, offer_kinds, until
 from tests.plans.runs.work import plan_of, work
 from workbench.errors import ConfigError
 from workbench.plans import news
 from workbench.plans.create import RunOptions
 from workbench.plans.handle import RunHandle
-from workbench.plans.news import News, checked_command, run_command
+from workbench.plans.news import News, checked_command, command_of, run_command
 from workbench.plans.spec import Plan
 from workbench.plans.start import approve_run, start_run
 
@@ -151,3 +151,40 @@ def test_a_path_of_a_program_starts_here(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     assert [str(program), "./x"] == checked_command(["./tell.sh", "./x"])
     assert ["sh", "-c"] == checked_command(["sh", "-c"])
+
+
+def test_what_is_filled_in_is_a_text(tmp_path: Path) -> None:
+    """A name with braces in it is filled in as it stands, and so are braces that mean nothing."""
+    about = News("1", "{status} $HOME", "done", tmp_path, text="told")
+    made = command_of(["say", "{plan}: {text}", "{other} {{run_id}}"], about)
+    assert ["say", "{status} $HOME: told", "{other} {1}"] == made
+
+
+def test_only_the_end_of_what_a_command_says_is_kept(tmp_path: Path) -> None:
+    """However much that is."""
+    script = "import sys; sys.stderr.write('x' * 3_000_000 + ' the end'); sys.exit(3)"
+    with pytest.raises(ConfigError, match=r"code 3: x+ the end$") as failed:
+        run_command([sys.executable, "-c", script], News("1", "tried", "done", tmp_path))
+    assert len(failed.value.message) < 400
+
+
+@pytest.mark.skipif(not hasattr(psutil, "RLIMIT_FSIZE"), reason="limits of others are of Linux")
+def test_a_full_disk_is_told_of_and_the_run_goes_on_later(tmp_path: Path) -> None:
+    """Where not even the end of a run can be written it has failed for whom it tells."""
+    gate, out = tmp_path / "gate", tmp_path / "told"
+    plan = plan_of(work("first", until=str(gate), value=1), work("last", "first", value=2))
+    run = started(tmp_path, plan, sys.executable, "-c", NOTE, str(out))
+    until(lambda: began(run, "first"), run)
+    full = run.folder.journal.stat().st_size
+    for pid in (run.state().pid, kernel_of(run)):
+        psutil.Process(pid).rlimit(psutil.RLIMIT_FSIZE, (full, full))
+    gate.touch()
+    assert "lost" == run.wait(LIMIT_S).status
+    assert f"failed tried {run.run_id}\n" == out.read_text()
+    log = run.folder.log.read_text()
+    assert "the end of the run could not be written" in log
+    assert "Make room on the disk, then: workbench resume." in log
+    assert 1 == run._process.wait(LIMIT_S)  # type: ignore[union-attr]
+    resumed = run.resume()
+    assert "done" == resumed.wait(LIMIT_S).status
+    assert 2 == resumed.outputs("last")["value"]
