@@ -69,6 +69,7 @@ def test_every_variable_is_read(setting: Setting, tmp_path: Path) -> None:
     """Each environment variable of the table reaches its field."""
     text = {"bool": "yes", "int": "7", "seconds": "2m"}.get(setting.kind, "/somewhere")
     text = setting.choices[-1] if setting.choices else text
+    text = {"url": "http://gpu:1", "server.host": "gpu.lan"}.get(setting.key, text)
     env = {setting.env: text}
     config = load_config(env=env) if setting.key == "data_dir" else load(tmp_path, env)
     assert convert_value(setting, text) == getattr(config, setting.field)
@@ -145,7 +146,7 @@ BAD_FILES = {
     ),
     "vram of nothing": (
         '[[backend]]\nname = "a"\nkind = "ollama"\nurl = "http://a"\nvram = 0\n',
-        5, "backend.vram", "more than 0",
+        5, "backend.vram", "such as '24GB'",
     ),
     "swap mode": (
         '[[backend]]\nname = "a"\nkind = "ollama"\nurl = "http://a"\nswap = "never"\n',

@@ -24,10 +24,6 @@ _WIDTH = 90
 _KINDS = {
     "str": "text",
     "path": "a folder",
-    "int": "a whole number",
-    "float": "a number",
-    "bytes": "bytes, or a size such as `8GB`",
-    "seconds": "seconds, or a duration such as `10m`",
     "bool": "`true` or `false`",
     "list": "a list of text",
 }
@@ -83,6 +79,8 @@ def command_section(name: str) -> str:
 def setting_section(setting: Setting) -> str:
     """Return a heading and the facts of one setting."""
     kind = _KINDS.get(setting.kind) or "one of " + ", ".join(f"`{c}`" for c in setting.choices)
+    if setting.kind in ("int", "bytes", "seconds"):
+        kind = setting.wanted
     facts = [f"Value: {kind}."]
     default = ", ".join(setting.default) if isinstance(setting.default, tuple) else setting.default
     if default not in (None, ""):

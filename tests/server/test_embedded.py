@@ -258,6 +258,8 @@ SEEN_IN = {
     "server.allowed_origins": "tests/server/test_auth.py",
     "server.open_ollama_api": "tests/server/test_auth.py",
     "server.max_body_bytes": "tests/server/test_auth.py",
+    "server.max_header_bytes": "tests/server/test_slow_clients.py",
+    "server.slow_client_s": "tests/server/test_slow_clients.py",
     "engine.kind": "tests/engine",
     "engine.llama_server": "tests/engine",
     "engine.models_dir": "tests/server/test_embedded.py",

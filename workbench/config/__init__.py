@@ -74,6 +74,8 @@ class Config:
     allowed_origins: tuple[str, ...]
     open_ollama_api: bool
     max_body_bytes: int
+    max_header_bytes: int
+    slow_client_s: float
     engine_kind: Literal["xllamacpp", "llama-server"]
     engine_llama_server: str
     engine_models_dir: Path
@@ -154,7 +156,7 @@ def load_config(
     return Config(
         **values,
         backends=backends,
-        alerts=read_alerts(toml),
+        alerts=read_alerts(toml, [item.name for item in backends]),
         tokens=read_tokens(toml),
         file=toml.path,
         sources=sources,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -12,7 +13,13 @@ from workbench.units import parse_go_duration
 AlertKind = Literal["p95", "error_share", "low_memory", "backend_down"]
 
 ALERT_KINDS: tuple[AlertKind, ...] = ("p95", "error_share", "low_memory", "backend_down")
-_UNITS = {"p95": "seconds", "error_share": "a share from 0 to 1", "low_memory": "a free share"}
+_UNITS = {
+    "p95": "seconds up to 86400",
+    "error_share": "a share from 0 to 1",
+    "low_memory": "a free share from 0 to 1",
+}
+_MOST = {"p95": 86400.0, "error_share": 1.0, "low_memory": 1.0}
+_MOST_REQUESTS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +44,11 @@ class AlertRule:
     min_requests: int = 20
 
 
-def read_alerts(toml: TomlFile) -> tuple[AlertRule, ...]:
+def read_alerts(toml: TomlFile, backends: Sequence[str]) -> tuple[AlertRule, ...]:
     """Return the rules of the file.
+
+    Args:
+        backends: Names that a rule may watch.
 
     Raises:
         ConfigError: When an entry cannot be used; names the file, line and key.
@@ -46,6 +56,11 @@ def read_alerts(toml: TomlFile) -> tuple[AlertRule, ...]:
     entries = entries_of(toml, "alert")
     rules = tuple(_Alert(toml, entry, number).read() for number, entry in enumerate(entries))
     refuse_twins(toml, "alert", (rule.name for rule in rules))
+    for number, rule in enumerate(rules):
+        if rule.backend is not None and rule.backend not in backends:
+            text = f"there is no backend {rule.backend!r}, so this alert would never be raised."
+            hint = f"Known: {', '.join(backends)}."
+            raise toml.error(text, "alert.backend", entry=number, hint=hint)
     return rules
 
 
@@ -68,9 +83,11 @@ class _Alert(Entry):
 
     def _limit(self, kind: AlertKind) -> float:
         value = self._entry.get("limit")
-        good = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
-        if not good or (kind != "p95" and float(value or 0) > 1):
-            raise self.error(f"limit of {kind!r} is {_UNITS[kind]}, not {value!r}.", "limit")
+        good = isinstance(value, int | float) and not isinstance(value, bool)
+        # Not a number is not within either.
+        if not good or not 0 < float(value or 0) <= _MOST[kind]:
+            text = f"limit of {kind!r} is {_UNITS[kind]}, above 0, not {value!r}."
+            raise self.error(text, "limit")
         return float(value or 0)
 
     def _window(self) -> float:
@@ -81,12 +98,17 @@ class _Alert(Entry):
             seconds = 0.0
         if not 1 <= seconds <= 86400:
             raise self.error(
-                f"window is a number of seconds or a duration as '5m', not {value!r}.", "window"
+                f"window is from 1 to 86400 seconds or a duration as '5m', not {value!r}.", "window"
             )
         return seconds
 
     def _least(self) -> int:
         value = self._entry.get("min_requests", 20)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise self.error(f"min_requests is a whole number, not {value!r}.", "min_requests")
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int)
+            or not (1 <= value <= _MOST_REQUESTS)
+        ):
+            text = f"min_requests is a whole number from 1 to {_MOST_REQUESTS}, not {value!r}."
+            raise self.error(text, "min_requests")
         return value

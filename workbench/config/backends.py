@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, cast
 from urllib.parse import urlsplit
 
+from workbench.config.addresses import holds_login, is_address
 from workbench.config.entries import Entry, entries_of
 from workbench.config.toml_file import TomlFile
 from workbench.units import parse_bytes
@@ -21,6 +22,11 @@ EMBEDDED = "embedded"
 """Name of the backend that runs bundled and dropped-in GGUF files."""
 
 _KINDS: tuple[BackendKind, ...] = ("ollama", "openai", "llamacpp")
+
+
+# A number below is one of gigabytes whose unit was left out.
+_LEAST_VRAM = 64 << 20
+_MOST_VRAM = 1 << 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +98,6 @@ def is_this_machine(url: str | None) -> bool:
         return False
 
 
-def _is_address(url: str) -> bool:
-    """Whether a name and a port can be read from an address."""
-    try:
-        parts = urlsplit(url)
-        return bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
-
-
 def _usual_swap(url: str | None, vram_bytes: int | None) -> SwapMode:
     """Return who makes room unless the user says: we do where we know the memory."""
     return "auto" if vram_bytes is not None or is_this_machine(url) else "server"
@@ -115,9 +112,7 @@ class _Backend(Entry):
         kind = cast(BackendKind, self.one_of("kind", _KINDS))
         name = self._name()
         url = self._url(kind)
-        token_env = self._entry.get("token_env")
-        if not isinstance(token_env or "", str):
-            raise self.error("token_env is the name of an environment variable.", "token_env")
+        token_env = self._token_env()
         vram_bytes = self._vram()
         swap = self._entry.get("swap")
         if swap is not None and swap not in SWAP_MODES:
@@ -127,7 +122,7 @@ class _Backend(Entry):
             name,
             kind,
             url,
-            token_env or None,
+            token_env,
             source,
             self._headers(),
             vram_bytes,
@@ -149,15 +144,23 @@ class _Backend(Entry):
         url = self.needed_text("url")
         if not re.match(r"https?://[^/]", url):
             raise self.error("a backend's url begins with http:// or https://.", "url")
-        if not _is_address(url):
+        if not is_address(url):
             text = "a backend's url is http://name:port, with a port up to 65535."
             raise self.error(text, "url")
-        if "@" in url.split("/")[2]:
+        if holds_login(url):
             text = "a backend's url holds no password; name a variable in token_env."
             raise self.error(text, "url")
         url = url.rstrip("/")
         # Written with it in most programs' settings; the paths we ask begin with it.
         return url.removesuffix("/v1") if kind == "openai" else url
+
+    def _token_env(self) -> str | None:
+        value = self._entry.get("token_env")
+        if value is None or (isinstance(value, str) and re.fullmatch(r"[A-Za-z_]\w*", value)):
+            return value
+        # It may be the token itself, which no error shows.
+        text = "token_env is the name of an environment variable, not the token."
+        raise self.error(text, "token_env")
 
     def _headers(self) -> tuple[tuple[str, str], ...]:
         """Return headers by the variables that hold their values, which are never in the file."""
@@ -182,8 +185,9 @@ class _Backend(Entry):
             size = parse_bytes(value)
         except ValueError as exc:
             raise self.error(f"vram: {exc}.", "vram") from exc
-        if size <= 0:
-            raise self.error("vram is more than 0.", "vram")
+        if not _LEAST_VRAM <= size <= _MOST_VRAM:
+            text = f"vram is a size such as '24GB', from 64 MiB to 1 PiB, not {value!r}."
+            raise self.error(text, "vram")
         return size
 
 

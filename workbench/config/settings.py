@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from workbench.units import parse_bytes, parse_go_duration
+from workbench.config.addresses import holds_login, is_address, is_host, is_origin
+from workbench.units import format_bytes, parse_bytes, parse_go_duration
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,8 @@ class Setting:
             `choice`.
         env: Environment variable, or an empty string.
         doc: What it does; the reference page is made from it.
+        least: Smallest number that makes sense.
+        largest: Largest number that makes sense.
         changeable: Whether it can be changed while the server runs.
     """
 
@@ -30,6 +33,7 @@ class Setting:
     env: str
     doc: str
     choices: tuple[str, ...] = ()
+    least: float = 0
     largest: float = sys.float_info.max
     changeable: bool = False
 
@@ -38,6 +42,28 @@ class Setting:
         """Name of the attribute of `Config`."""
         return self.key.replace(".", "_").removeprefix("server_").removeprefix("client_")
 
+    @property
+    def wanted(self) -> str:
+        """What a value must be, with its range, in words."""
+        least, largest = _shown(self, self.least), _shown(self, self.largest)
+        if self.key == "server.port":
+            return f"a port from {least} to {largest}"
+        return {
+            "str": "text",
+            "path": "a path",
+            "int": f"a whole number from {least} to {largest}",
+            "bytes": f"from {least} to {largest}, a number of bytes or a size as '8GB'",
+            "seconds": f"a number of seconds from {least} to {largest}, or a duration as '10m'",
+            "bool": "true or false",
+            "list": "a list of text",
+            "choice": "one of " + ", ".join(self.choices),
+        }[self.kind]
+
+
+_DAY_S = 86400.0
+_YEAR_S = 365 * _DAY_S
+_MEMORY_BYTES = 1 << 50
+_MOST_DAYS = 36500
 
 SETTINGS: tuple[Setting, ...] = (
     Setting(
@@ -83,6 +109,7 @@ SETTINGS: tuple[Setting, ...] = (
         1800.0,
         "WORKBENCH_IDLE_EXIT",
         "Seconds without work after which a server that was started by itself ends; 0 is never.",
+        largest=_YEAR_S,
     ),
     Setting(
         "server.allow_remote",
@@ -116,10 +143,31 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "server.max_body_bytes",
-        "int",
-        64 * 1024 * 1024,
+        "bytes",
+        64 << 20,
         "",
         "Largest JSON body accepted; a larger one gets status 413. Blob uploads are not limited.",
+        least=1000,
+        largest=16 << 30,
+    ),
+    Setting(
+        "server.max_header_bytes",
+        "bytes",
+        64 << 10,
+        "",
+        "Largest request line and headers together; larger ones get status 431.",
+        least=4 << 10,
+        largest=1 << 20,
+    ),
+    Setting(
+        "server.slow_client_s",
+        "seconds",
+        60.0,
+        "",
+        "Seconds a client may take for the headers of a request, and may send less than a "
+        "kilobyte per second of its body (then status 408), or read nothing of its answer.",
+        least=1,
+        largest=3600,
     ),
     Setting(
         "engine.kind",
@@ -149,6 +197,8 @@ SETTINGS: tuple[Setting, ...] = (
         300.0,
         "",
         "Seconds after which loading an embedded model is given up.",
+        least=0.001,
+        largest=_DAY_S,
     ),
     Setting(
         "engine.keep_alive_s",
@@ -157,6 +207,7 @@ SETTINGS: tuple[Setting, ...] = (
         "",
         "Seconds an embedded model stays loaded after its last request, unless the request says.",
         changeable=True,
+        largest=_YEAR_S,
     ),
     Setting(
         "engine.max_loaded",
@@ -165,6 +216,8 @@ SETTINGS: tuple[Setting, ...] = (
         "",
         "How many embedded models may be loaded at once.",
         changeable=True,
+        least=1,
+        largest=1000,
     ),
     Setting(
         "engine.memory_bytes",
@@ -174,6 +227,7 @@ SETTINGS: tuple[Setting, ...] = (
         "Bytes that the processes of embedded models may take together, or a size as '8GB'; "
         "0 is the memory of the machine.",
         changeable=True,
+        largest=_MEMORY_BYTES,
     ),
     Setting(
         "queue.interactive_wait_s",
@@ -183,6 +237,7 @@ SETTINGS: tuple[Setting, ...] = (
         "Seconds an interactive request waits for another model's requests before its own model "
         "is next.",
         changeable=True,
+        largest=_DAY_S,
     ),
     Setting(
         "queue.batch_wait_s",
@@ -191,6 +246,7 @@ SETTINGS: tuple[Setting, ...] = (
         "",
         "Seconds a batch request waits for another model's requests before its own model is next.",
         changeable=True,
+        largest=_DAY_S,
     ),
     Setting(
         "queue.concurrency",
@@ -199,6 +255,8 @@ SETTINGS: tuple[Setting, ...] = (
         "",
         "How many requests run on one model at the same time; more wait here in order.",
         changeable=True,
+        least=1,
+        largest=1000,
     ),
     Setting(
         "gpu.warn_pct",
@@ -216,6 +274,7 @@ SETTINGS: tuple[Setting, ...] = (
         "",
         "Bytes below which a GPU's free memory is called low, or a size as '1GB'.",
         changeable=True,
+        largest=_MEMORY_BYTES,
     ),
     Setting(
         "gpu.warn_clear_pct",
@@ -272,6 +331,8 @@ SETTINGS: tuple[Setting, ...] = (
         300.0,
         "",
         "Seconds to wait for the first token once the model is loaded.",
+        least=0.001,
+        largest=_DAY_S,
     ),
     Setting(
         "client.stall_s",
@@ -279,6 +340,8 @@ SETTINGS: tuple[Setting, ...] = (
         60.0,
         "",
         "Seconds to wait for the next token.",
+        least=0.001,
+        largest=_DAY_S,
     ),
     Setting(
         "client.default_model",
@@ -298,13 +361,15 @@ def convert_value(setting: Setting, value: object) -> Any:
         ValueError: When it is of another kind.
     """
     kind = setting.kind
-    wrong = ValueError(f"{setting.key} must be {_wanted(setting)}, not {value!r}.")
+    wrong = ValueError(f"{setting.key} must be {setting.wanted}, not {value!r}.")
     if kind == "list":
         if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
-            return tuple(value)
-        raise wrong
+            value = [part.strip() for part in value.split(",") if part.strip()]
+        if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+            raise wrong
+        for item in value:
+            _check_item(setting.key, item)
+        return tuple(value)
     if kind in ("str", "path", "choice"):
         if not isinstance(value, str | Path) or not str(value):
             raise wrong
@@ -312,7 +377,7 @@ def convert_value(setting: Setting, value: object) -> Any:
             raise wrong
         if kind == "path":
             return _full_path(value, wrong)
-        _check_address(setting.key, str(value))
+        _check_text(setting.key, str(value))
         return str(value)
     if kind == "bool":
         flag = value if isinstance(value, bool) else _BOOLS.get(str(value).lower())
@@ -320,7 +385,7 @@ def convert_value(setting: Setting, value: object) -> Any:
             raise wrong
         return flag
     number = None if isinstance(value, bool) else _number(kind, value)
-    if number is None or not 0 <= number <= setting.largest:
+    if number is None or not setting.least <= number <= setting.largest:
         raise wrong
     return number
 
@@ -337,16 +402,41 @@ def _full_path(value: str | Path, wrong: ValueError) -> Path:
     return path
 
 
-def _check_address(key: str, text: str) -> None:
-    """Refuse a token that no header can carry, and a password in an address; shows neither.
+def _check_text(key: str, text: str) -> None:
+    """Refuse a token that no header can carry, and what is no address; shows no secret.
 
     Raises:
         ValueError: What to do instead.
     """
     if key == "token" and not re.fullmatch(r"[!-~]+", text):
         raise ValueError("token must be letters, digits and signs of ASCII, without spaces.")
-    if key == "url" and "@" in text.rpartition("://")[2].partition("/")[0]:
+    if key == "url" and holds_login(text):
         raise ValueError("url must not hold a name or password; a token goes into WORKBENCH_TOKEN.")
+    if key == "url" and not is_address(text):
+        raise ValueError(f"url must be http://name:port, not {text!r}.")
+    if key == "server.host" and not is_host(text):
+        raise ValueError(
+            f"{key} must be a name or an address, without http:// and port, not {text!r}."
+        )
+
+
+def _check_item(key: str, item: str) -> None:
+    """Refuse an entry of a list that would never count.
+
+    Raises:
+        ValueError: What it must be.
+    """
+    if key == "server.allowed_hosts" and not is_host(item):
+        raise ValueError(f"{key} holds names or addresses without http:// and port, not {item!r}.")
+    if key == "server.allowed_origins" and not is_origin(item):
+        raise ValueError(f"{key} holds origins as 'https://lab.example:8443', not {item!r}.")
+    if key == "metrics.retention_days":
+        days = item.rpartition("=")[2].strip()
+        if not (days.isascii() and days.isdecimal() and 1 <= int(days[:9]) <= _MOST_DAYS):
+            raise ValueError(
+                f"{key} holds days from 1 to {_MOST_DAYS}, as '90' or 'gpu_samples=30', "
+                f"not {item!r}."
+            )
 
 
 _BOOLS = {"1": True, "true": True, "yes": True, "on": True} | {
@@ -372,18 +462,7 @@ def _number(kind: str, value: object) -> int | float | None:
         return None
 
 
-def _wanted(setting: Setting) -> str:
-    if setting.key == "server.port":
-        return f"a port from 0 to {setting.largest:.0f}"
-    if setting.largest == 100:
-        return "a whole number from 0 to 100"
-    return {
-        "str": "text",
-        "path": "a path",
-        "int": "a whole number of 0 or more",
-        "bytes": "a number of bytes or a size as '8GB'",
-        "seconds": "a number of seconds or a duration as '10m'",
-        "bool": "true or false",
-        "list": "a list of text",
-        "choice": "one of " + ", ".join(setting.choices),
-    }[setting.kind]
+def _shown(setting: Setting, number: float) -> str:
+    if setting.kind == "bytes":
+        return format_bytes(number)
+    return f"{number:.0f}" if number == int(number) else f"{number:g}"

@@ -23,8 +23,10 @@ _MEANING = {
     401: "The token is missing or wrong.",
     403: "The Host, the Origin or the operation is not allowed.",
     404: "There is no such thing; `nearest` lists similar names.",
+    408: "The request did not come within `server.slow_client_s`.",
     409: "The name means different models on several backends, or somebody has to agree first.",
     413: "The body is too large.",
+    431: "The request line and headers are larger than `server.max_header_bytes`.",
     500: "The model's server failed; `error` holds its reason.",
     501: "The backend cannot do this.",
     502: "The backend cannot be reached, or broke off.",
@@ -33,7 +35,7 @@ _MEANING = {
     507: "The model does not fit into memory.",
 }
 _READS = (400, 413)
-_ALWAYS = (401, 403, 500, 502, 504)
+_ALWAYS = (401, 403, 408, 431, 500, 502, 504)
 
 
 def document(endpoints: Iterable[Endpoint]) -> dict[str, Any]:

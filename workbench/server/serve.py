@@ -23,6 +23,7 @@ from workbench.errors import ConfigError, ServerNotRunning
 from workbench.runtime import ServerRecord, ServerSeat, find_server, runtime_dir
 from workbench.server.app import build_app
 from workbench.server.core import Core, build_core
+from workbench.server.protocol import Limits, guarded
 
 log = logging.getLogger("workbench")
 
@@ -158,10 +159,11 @@ class _Server(uvicorn.Server):
         self.when_listening: Callable[[], None] = lambda: None
         self._events = core.events
         app = build_app(core, stop=self.end)
+        limits = Limits(core.config.max_header_bytes, core.config.slow_client_s)
         super().__init__(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=guarded(limits),
                 ws="websockets-sansio",
                 log_config=None,
                 access_log=False,
