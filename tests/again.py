@@ -33,8 +33,9 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     why = _why_again(reports, item, before)
     if why is not None:
         _forget_module(item)
-        item.user_properties.append((_AGAIN, why))
         reports = runtestprotocol(item, log=False, nextitem=nextitem)
+        if not any(report.failed for report in reports):
+            reports[-1].user_properties.append((_AGAIN, why))
     for report in reports:
         item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)

@@ -137,6 +137,7 @@ def test_one_failure_is_told_and_two_are_a_failure(tmp_path: Path) -> None:
     said = _run(tmp_path, first=1)
     assert "1 failed, 4 passed" in said
     assert "FAILED test_it.py::test_wrong" in said
+    assert said.count("ran again") == 1
     _, _, why = said.partition("test_it.py::test_once_wrong ran again, having failed once:")
     assert "assert 10 == (10 * (1 - 1))" in why
 

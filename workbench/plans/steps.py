@@ -216,7 +216,10 @@ class Foreach:
         errors = values["errors"] = sum(1 for found in ordered if not found.good)
         facts = save_outputs(folder, types, values)
         count = len(self.units)
-        summary = f"{count} item{'' if count == 1 else 's'}"
+        cached = sum(1 for found in ordered if found.status == "cached")
+        told = [f"{count} item{'' if count == 1 else 's'}"]
+        told += [f"{cached} from the cache"] if cached else []
+        told += [f"{errors} failed"] if errors else []
         file = StepFile(
             step=self.step.id,
             key=self.whole.key,
@@ -226,7 +229,7 @@ class Foreach:
             seconds=seconds,
             started=started,
             ended=rfc3339(utc_now()),
-            summary=f"{summary}, {errors} failed" if errors else summary,
+            summary=", ".join(told),
             replayable=all(found.file.replayable for found in ordered if found.file),
         )
         self.whole.publish(folder, file)

@@ -124,7 +124,7 @@ def test_texts_of_the_data_are_no_markup() -> None:
 
 def test_what_cannot_be_drawn_says_why(begin: Begin) -> None:
     """Missing columns, what is no table, and a figure of no use are told."""
-    with pytest.raises(StepFailed, match=r"no column 'sec'\. It has: model, n"):
+    with pytest.raises(StepFailed, match=r"no column 'sec'\. It has model, n"):
         begin("chart", data=ROWS, chart="line", x="n", y="sec").run()
     with pytest.raises(StepFailed, match="no table"):
         begin("chart", data={"a": [1], "b": [1, 2]}, chart="line", x="a", y="b").run()

@@ -219,6 +219,7 @@ def test_the_cache_stands_for_what_is_repeatable(here: Here, log: Path) -> None:
     expected = {"a": "cached", "b": "done", "c": "done", "d": "done"}
     assert expected == second.statuses()
     assert {"a": 1, "b": 2, "c": 2, "d[0]": 1, "d[1]": 1} == counted(log)
+    assert "2 items, 2 from the cache" == events(second, "step_committed")[-1]["summary"]
     here.settled(plan, cache=False)
     assert 2 == counted(log)["a"]
 
