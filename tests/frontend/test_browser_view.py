@@ -469,6 +469,20 @@ def test_escape_closes_what_is_open(scene: Scene) -> None:
     sent(page, "stop")
 
 
+def test_an_open_picker_follows(scene: Scene) -> None:
+    """A fit that becomes known while the list is open is shown there, and the focus stays."""
+    page = scene.show("models")
+    page.keyboard.press("ArrowDown")
+    choice = page.get_by_label("Use qwen3:8b", exact=True)
+    expect(choice).to_be_focused()
+    page.evaluate(
+        "window.kernel.state.models.find((row) => row.name === 'qwen3:8b').state = 'loading';"
+        " window.kernel.sendState()"
+    )
+    expect(choice).to_contain_text("loading")
+    expect(choice).to_be_focused()
+
+
 def test_a_picker_is_heard(scene: Scene) -> None:
     """Who cannot see the picker hears what a choice unloads."""
     choice = scene.show("models").get_by_label("Use qwen3:8b", exact=True)

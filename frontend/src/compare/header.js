@@ -87,6 +87,7 @@ export class Header {
   }
 
   update({ setup, models, busy, prompts }) {
+    for (const menu of [this.add, ...this.chips.map((chip) => chip.menu)]) menu.refresh();
     while (this.chips.length > setup.sides.length) this.#drop(this.chips.pop());
     while (this.chips.length < setup.sides.length) {
       this.chips.push(this.#chip(this.chips.length));

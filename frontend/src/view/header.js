@@ -87,6 +87,7 @@ export class Header {
   }
 
   update(state) {
+    this.models.refresh();
     setText(this.title, state.conv.title || "New conversation");
     this.title.title = state.conv.title || "";
     show(this.saved, state.conv.saved === false);

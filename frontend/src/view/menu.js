@@ -38,6 +38,17 @@ export class Menu {
     (this.popup.querySelector('[aria-selected="true"]') ?? this.#items()[0])?.focus();
   }
 
+  /** Fill it anew while it is open, such as when a fit became known; the focus stays where it is. */
+  refresh() {
+    if (!this.open) return;
+    const items = this.fill();
+    const text = (all) => all.map((el) => el.outerHTML).join();
+    if (text(items) === text([...this.popup.children])) return;
+    const at = this.#items().indexOf(document.activeElement);
+    this.popup.replaceChildren(...items);
+    if (at >= 0) this.#items()[Math.min(at, this.#items().length - 1)]?.focus();
+  }
+
   /** Close it; says whether it was open. */
   hide() {
     if (!this.open) return false;
