@@ -245,7 +245,7 @@ def test_conversations(scene: Scene) -> None:
     page.get_by_label("Open Sourdough").click()
     assert [{"cid": "c1", "title": "Sourdough", "query": ""}] == sent(page, "rename")
     assert [{"cid": "c0", "query": ""}] == sent(page, "remove")
-    assert [{"cid": "c1"}] == sent(page, "open")
+    assert [{"cid": "c1", "query": ""}] == sent(page, "open")
 
 
 def test_too_long_asks_once_more(scene: Scene) -> None:

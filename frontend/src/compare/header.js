@@ -122,7 +122,7 @@ export class Header {
 
   #drop(chip) {
     chip.menu.close();
-    this.panel.side.undoor(chip.adjust);
+    this.panel.side.doors.delete(chip.adjust);
     const inside = chip.el.contains(document.activeElement);
     chip.el.remove();
     // Who removes a model by keyboard goes on where it stood.

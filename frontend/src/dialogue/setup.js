@@ -157,7 +157,7 @@ export class SetupForm {
   }
 
   #drop(row) {
-    this.panel.person.undoor(row.door);
+    this.panel.person.doors.delete(row.door);
     const inside = row.el.contains(document.activeElement);
     row.el.remove();
     if (inside) this.rows.at(-1)?.name.focus();

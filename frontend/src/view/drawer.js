@@ -43,11 +43,6 @@ export class Drawer {
     return button;
   }
 
-  /** Forget a button that is no more. */
-  undoor(button) {
-    this.doors.delete(button);
-  }
-
   /** Let each door say whether the drawer is open for it. */
   markDoors() {
     for (const [button, mine] of this.doors) button.setAttribute("aria-expanded", String(this.open && mine()));

@@ -42,11 +42,11 @@ export class Menu {
   refresh() {
     if (!this.open) return;
     const items = this.fill();
-    const text = (all) => all.map((el) => el.outerHTML).join();
-    if (text(items) === text([...this.popup.children])) return;
+    const { children } = this.popup;
+    if (items.length === children.length && items.every((el, at) => el.isEqualNode(children[at]))) return;
     const at = this.#items().indexOf(document.activeElement);
     this.popup.replaceChildren(...items);
-    if (at >= 0) this.#items()[Math.min(at, this.#items().length - 1)]?.focus();
+    this.#items()[at]?.focus();
   }
 
   /** Close it; says whether it was open. */

@@ -26,7 +26,6 @@ export class Shelf extends Drawer {
     super("left", kind.title);
     this.panel = panel;
     this.kind = kind;
-    this.items = [];
     this.search = h("input", {
       class: "wb-field",
       type: "search",
@@ -37,7 +36,7 @@ export class Shelf extends Drawer {
     this.list = h("ul", { class: "wb-chats" });
     this.body.append(
       h("div", { class: "wb-search" }, icon("search"), this.search),
-      textButton(kind.begin, () => this.begin(), { class: "wb-new" }),
+      textButton(kind.begin, () => this.begin()),
       this.list,
     );
   }
@@ -72,17 +71,15 @@ export class Shelf extends Drawer {
   /** Take the list the kernel sent; an answer to an older search is dropped. */
   take(event) {
     if ((event.query ?? "") !== this.search.value.trim()) return;
-    this.items = event.items ?? [];
+    const items = event.items ?? [];
     const focused = this.list.contains(document.activeElement) ? document.activeElement : null;
     // A title that is being typed is not thrown away; saving it asks for the list again.
     if (focused?.matches("input")) return;
     const name = focused?.getAttribute("aria-label");
-    this.list.replaceChildren(...(this.items.length ? this.items.map((item) => this.#row(item)) : [this.#none()]));
+    this.list.replaceChildren(...items.map((item) => this.#row(item)));
+    if (!items.length)
+      this.list.append(h("li", { class: "wb-empty" }, this.search.value ? "Nothing found." : `No ${this.kind.one} is saved yet.`));
     if (focused) this.#focus((el) => el.getAttribute("aria-label") === name);
-  }
-
-  #none() {
-    return h("li", { class: "wb-empty" }, this.search.value ? "Nothing found." : `No ${this.kind.one} is saved yet.`);
   }
 
   /** Focus a control of the list, else the search: what is gone must not take the focus with it. */
@@ -98,8 +95,10 @@ export class Shelf extends Drawer {
     this.#focus((el) => el.getAttribute("aria-label").startsWith(door), plain);
   }
 
-  #message(t, item, more = {}) {
-    return { t, [this.kind.id]: item[this.kind.id], ...more };
+  /** Send what is to be done with an item; the search stays. */
+  #send(t, item, more) {
+    const { id } = this.kind;
+    this.panel.send({ t, [id]: item[id], query: this.search.value.trim(), ...more });
   }
 
   #row(item) {
@@ -110,7 +109,7 @@ export class Shelf extends Drawer {
       h(
         "button",
         { type: "button", class: "wb-chat-open", "aria-label": `Open ${title}`, on: { click: () => this.#open(item) } },
-        h("span", { class: "wb-chat-title", title }, title),
+        h("span", { class: "wb-chat-title" }, title),
         h("small", {}, visible(facts)),
       ),
       iconButton("edit", `Rename ${title}`, () => this.#rename(row, item)),
@@ -120,7 +119,7 @@ export class Shelf extends Drawer {
   }
 
   #open(item) {
-    this.panel.send(this.#message("open", item));
+    this.#send("open", item);
     this.hide();
   }
 
@@ -128,7 +127,7 @@ export class Shelf extends Drawer {
     const input = h("input", { class: "wb-field", "aria-label": "New title", value: item.title ?? "" });
     const done = () => {
       const title = input.value.trim();
-      if (title) this.panel.send(this.#message("rename", item, { title, query: this.search.value.trim() }));
+      if (title) this.#send("rename", item, { title });
       this.#back(row, { ...item, title: title || item.title }, "Rename");
     };
     input.addEventListener("keydown", (event) => {
@@ -148,7 +147,7 @@ export class Shelf extends Drawer {
 
   #delete(row, item) {
     const yes = () => {
-      this.panel.send(this.#message("remove", item, { query: this.search.value.trim() }));
+      this.#send("remove", item);
       const next = row.nextElementSibling ?? row.previousElementSibling;
       row.remove();
       this.#focus(() => true, next);

@@ -9,7 +9,6 @@ const SILENT = "The kernel does not answer. It may be busy with a cell; if it wa
 export class Silence {
   constructor() {
     this.el = h("p", { class: "wb-lost", role: "status", hidden: true });
-    this.ended = false;
   }
 
   /**
