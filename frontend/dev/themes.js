@@ -37,8 +37,8 @@ export const THEMES = {
     "--jp-mirror-editor-keyword-color": "#4caf50",
     "--jp-mirror-editor-string-color": "#ff7070",
     "--jp-mirror-editor-number-color": "#66bb6a",
-    "--jp-mirror-editor-comment-color": "#00bcd4",
-    "--jp-mirror-editor-def-color": "#7986cb",
+    "--jp-mirror-editor-comment-color": "#408080",
+    "--jp-mirror-editor-def-color": "#1e88e5",
     "--jp-mirror-editor-builtin-color": "#43a047",
   },
 };

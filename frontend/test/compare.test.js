@@ -112,7 +112,7 @@ test("the order of work says what is next and how long it loads", () => {
     { state: "later", models: [{ ...MODEL, names: ["p"], swap_s: null }], left: 8, all: 8 },
   ];
   assert.deepEqual(
-    ["m", "n, 3 of 8 answers left", "o, loads in about 2.0 s", "p, loads (how long is not known)"],
+    ["m", "n, 3 of 8 answers left", "o, loads in about 2.0 s", "p, not in memory yet"],
     orderOf(plan(steps)).map((step) => step.text),
   );
   assert.match(orderReason(plan(steps)), /take turns in memory: full\. 2 loads, 4\.0 s in all/);

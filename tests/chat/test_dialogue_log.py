@@ -18,9 +18,11 @@ from workbench.chat.dialogue import Dialogue
 from workbench.chat.dialogue_export import COLUMNS
 from workbench.chat.dialogue_log import (
     DialogueTranscript,
+    delete_dialogue,
     dialogue_path,
     list_dialogues,
     read_dialogue,
+    rename_dialogue,
 )
 from workbench.chat.dialogue_replay import as_transcript
 from workbench.chat.orders import Moderator
@@ -83,6 +85,42 @@ def test_dialogues_are_no_conversations(new_dialogue: NewDialogue, tmp_path: Pat
     (tmp_path / "dialogues" / f"{'1' * 26}.jsonl").write_text("nonsense")
     assert [info] == list_dialogues(tmp_path, search="HELLO from")
     assert [] == list_dialogues(tmp_path, search="cocoa")
+
+
+def test_a_dialogue_gets_a_title(new_dialogue: NewDialogue, tmp_path: Path) -> None:
+    """A title given while it is open, or later, is listed, found, exported and kept."""
+    dialogue = new_dialogue(turns=1)
+    dialogue.rename("Hot drinks")
+    assert not dialogue_path(tmp_path, dialogue.id).exists()
+    dialogue.run()
+    (info,) = list_dialogues(tmp_path, search="hot dr")
+    assert "Hot drinks" == info.title
+    assert dialogue.to_markdown().startswith("# Hot drinks\n")
+    with pytest.raises(ConversationLocked):
+        rename_dialogue(tmp_path, dialogue.id, "Cold drinks")
+    dialogue.close()
+    with pytest.raises(ConversationLocked):
+        dialogue.rename("Nobody's")
+    rename_dialogue(tmp_path, dialogue.id, "Cold drinks")
+    (info,) = list_dialogues(tmp_path)
+    assert "Cold drinks" == info.title
+    with Dialogue.open(dialogue.id, client=dialogue.client, data_dir=tmp_path) as again:
+        assert "Cold drinks" == again.transcript.title
+        assert again.transcript == DialogueTranscript.from_wire(again.transcript.to_wire())
+        branch = again.rewind(0)
+    assert "" == branch.transcript.title
+
+
+def test_a_dialogue_is_deleted(new_dialogue: NewDialogue, tmp_path: Path) -> None:
+    """Nothing of it is left; one that is written, or is not there, is refused."""
+    dialogue = new_dialogue(turns=1).run()
+    with pytest.raises(ConversationLocked):
+        delete_dialogue(tmp_path, dialogue.id)
+    dialogue.close()
+    delete_dialogue(tmp_path, dialogue.id)
+    assert [] == list((tmp_path / "dialogues").iterdir())
+    with pytest.raises(StoreError, match=f"no dialogue {dialogue.id}"):
+        delete_dialogue(tmp_path, dialogue.id)
 
 
 def test_one_writer(new_dialogue: NewDialogue, tmp_path: Path) -> None:

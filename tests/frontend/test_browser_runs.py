@@ -287,7 +287,7 @@ def test_the_form(show: Show) -> None:
     form.get_by_label("questions").fill("questions.jsonl")
     form.get_by_label("n", exact=True).fill("5")
     form.get_by_label("gemma3-12b").check()
-    form.get_by_label("Other models, parted by commas").fill("mine, yours")
+    form.get_by_label("Other models, separated by commas").fill("mine, yours")
     form.get_by_label("tone").select_option("terse")
     form.get_by_label("strict").uncheck()
     form.get_by_role("button", name="Start run").click()

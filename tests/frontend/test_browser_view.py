@@ -243,9 +243,9 @@ def test_conversations(scene: Scene) -> None:
     page.get_by_label("Delete Gradient descent").click()
     page.get_by_label("Confirm delete", exact=True).first.click()
     page.get_by_label("Open Sourdough").click()
-    assert [{"cid": "c1", "title": "Sourdough"}] == sent(page, "rename")
-    assert [{"cid": "c0"}] == sent(page, "remove")
-    assert [{"cid": "c1"}] == sent(page, "open")
+    assert [{"cid": "c1", "title": "Sourdough", "query": ""}] == sent(page, "rename")
+    assert [{"cid": "c0", "query": ""}] == sent(page, "remove")
+    assert [{"cid": "c1", "query": ""}] == sent(page, "open")
 
 
 def test_too_long_asks_once_more(scene: Scene) -> None:
@@ -407,6 +407,53 @@ def test_focus_stays_in_the_conversations(scene: Scene) -> None:
     assert (focused(page) or "").startswith("Open Why is the sky blue")
 
 
+def test_focus_stays_when_an_attachment_goes(scene: Scene) -> None:
+    """Removing one by keyboard leads to the next, and from the last one to the text."""
+    page = scene.show("attach")
+    take = "window.kernel.state.attachments.shift(); window.kernel.sendState()"
+    page.get_by_label("Remove report.txt", exact=True).press("Enter")
+    page.evaluate(take)
+    assert "Remove photo.png" == focused(page)
+    page.keyboard.press("Enter")
+    page.evaluate(take)
+    assert "Message" == focused(page)
+    assert 2 == len(sent(page, "detach"))
+
+
+def test_doors_say_what_they_open(scene: Scene) -> None:
+    """A button that opens a drawer names it, tells its state, and gets the focus back."""
+    doors = {
+        "chat": ["Conversations", "System prompt and parameters"],
+        "models": ["Get a model", "Settings"],
+    }
+    for widget, names in doors.items():
+        page = scene.show({"chat": "rich", "models": "mixed"}[widget], widget=widget)
+        for name in names:
+            door = page.get_by_role("button", name=name, exact=True)
+            drawer = page.locator(f"#{door.get_attribute('aria-controls')}")
+            expect(door).to_have_attribute("aria-expanded", "false")
+            door.press("Enter")
+            expect(door).to_have_attribute("aria-expanded", "true")
+            expect(drawer).to_be_visible()
+            page.keyboard.press("Escape")
+            expect(drawer).to_be_hidden()
+            expect(door).to_have_attribute("aria-expanded", "false")
+            expect(door).to_be_focused()
+
+
+def test_one_drawer_makes_room_for_another(scene: Scene) -> None:
+    """Closing the second one leads to its own door, not to that of the first."""
+    page = scene.show("mixed", widget="models")
+    page.get_by_role("button", name="Settings", exact=True).press("Enter")
+    second = page.get_by_role("button", name="Get a model", exact=True)
+    second.press("Enter")
+    expect(page.get_by_role("button", name="Settings", exact=True)).to_have_attribute(
+        "aria-expanded", "false"
+    )
+    page.keyboard.press("Escape")
+    expect(second).to_be_focused()
+
+
 def test_escape_closes_what_is_open(scene: Scene) -> None:
     """Escape closes the menu of attachments and a question before it stops the answer."""
     page = scene.show("streaming")
@@ -420,6 +467,20 @@ def test_escape_closes_what_is_open(scene: Scene) -> None:
     assert unsent(page, "stop")
     page.keyboard.press("Escape")
     sent(page, "stop")
+
+
+def test_an_open_picker_follows(scene: Scene) -> None:
+    """A fit that becomes known while the list is open is shown there, and the focus stays."""
+    page = scene.show("models")
+    page.keyboard.press("ArrowDown")
+    choice = page.get_by_label("Use qwen3:8b", exact=True)
+    expect(choice).to_be_focused()
+    page.evaluate(
+        "window.kernel.state.models.find((row) => row.name === 'qwen3:8b').state = 'loading';"
+        " window.kernel.sendState()"
+    )
+    expect(choice).to_contain_text("loading")
+    expect(choice).to_be_focused()
 
 
 def test_a_picker_is_heard(scene: Scene) -> None:
@@ -454,7 +515,7 @@ FAINT = """() => {
     n=w.nextNode();
     ){ if(!n.data.trim())continue;
     const el=n.parentElement;
-    if(!el.checkVisibility({visibilityProperty:true})||el.closest('.wb-offscreen,:disabled,svg,math,code,.wb-active'))continue;
+    if(!el.checkVisibility({visibilityProperty:true})||el.closest('.wb-offscreen,:disabled,svg,math,.wb-active'))continue;
     let bgs=[],op=1;
     for(let e=el;
     e;
@@ -482,12 +543,25 @@ SETTLED = """async () => {
 }"""
 
 
+CONTRAST = {
+    "chat": "rich tool thought error gone chats models attach swap params",
+    "models": "mixed down low swap settings get empty log kernelgone",
+    "dashboard": "full detail failed alerts empty unreadable kernelgone",
+    "runs": "list waiting failed timeline step items question wrong empty unreadable kernelgone",
+}
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_text_has_contrast(scene: Scene, theme: str) -> None:
-    """The panel's own words have the contrast of WCAG AA; code has the colours of Lab."""
-    for name in ("error", "gone", "chats", "models", "attach"):
-        page = scene.show(f"{name}&theme={theme}")
+@pytest.mark.parametrize("widget", CONTRAST)
+def test_text_has_contrast(scene: Scene, widget: str, theme: str) -> None:
+    """Words, figures and the colours of code have the contrast of WCAG AA in every panel."""
+    faint = {}
+    for name in CONTRAST[widget].split():
+        page = scene.show(f"{name}&theme={theme}", widget=widget)
+        if widget == "chat":
+            scene.drawn()
         if name == "attach":
             expect(page.locator(".wb-warning")).to_be_visible()
         page.evaluate(SETTLED)
-        assert {} == page.evaluate(FAINT), name
+        faint |= {f"{name}: {text}": ratio for text, ratio in page.evaluate(FAINT).items()}
+    assert {} == faint

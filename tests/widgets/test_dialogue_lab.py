@@ -85,6 +85,36 @@ def test_one_click_lets_two_models_talk(notebook: Notebook) -> None:
     assert [] == notebook.errors
 
 
+def test_the_drawer_renames_and_deletes(notebook: Notebook) -> None:
+    """By keyboard alone: a stored dialogue gets a title, and is gone after a question."""
+    panel = Panel(notebook)
+    page, door = notebook.page, panel.button("Dialogues")
+    expect(door).to_have_attribute("aria-expanded", "false")
+    door.press("Enter")
+    expect(door).to_have_attribute("aria-expanded", "true")
+    drawer = panel.root.get_by_role("complementary", name="Dialogues panel")
+    assert door.get_attribute("aria-controls") == drawer.get_attribute("id")
+    expect(drawer.get_by_label("Search dialogues")).to_be_focused()
+    drawer.get_by_role("button", name=re.compile("^Rename ")).press("Enter")
+    drawer.get_by_label("New title").fill("Capitals")
+    page.keyboard.press("Enter")
+    expect(drawer.get_by_role("button", name="Rename Capitals")).to_be_focused()
+    expect(panel.root.locator(".wb-title")).to_have_text("Capitals")
+    assert ["Capitals"] == notebook.value("[item.title for item in wb.dialogues()]")
+    drawer.get_by_role("button", name="Delete Capitals").press("Enter")
+    expect(drawer.get_by_role("button", name="Keep dialogue")).to_be_focused()
+    page.keyboard.press("Enter")
+    assert ["Capitals"] == notebook.value("[item.title for item in wb.dialogues()]")
+    drawer.get_by_role("button", name="Delete Capitals").press("Enter")
+    drawer.get_by_role("button", name="Confirm delete").press("Enter")
+    expect(drawer).to_contain_text("No dialogue is saved yet.")
+    expect(panel.button("Start the dialogue")).to_be_visible()
+    assert [] == notebook.value("[item.title for item in wb.dialogues()]")
+    page.keyboard.press("Escape")
+    expect(door).to_be_focused()
+    assert [] == notebook.errors
+
+
 def test_lanes_stream_side_by_side(notebook: Notebook, place: Place) -> None:
     """A dialogue shown bare streams a lane per model; keys move between them, and Esc stops all."""
     place.ollama.set_reply(Reply(NASTY, tokens_per_s=20))

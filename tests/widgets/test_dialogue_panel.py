@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 from tests.client.conftest import PATIENT
 from tests.widgets.dialogue_view import ViewOfDialogue
 from workbench.chat.dialogue import Dialogue
+from workbench.chat.dialogue_log import list_dialogues
 from workbench.client.api import WorkbenchClient
 from workbench.errors import ConfigError
 from workbench.portal import get_portal
@@ -23,6 +26,17 @@ ANN = {"name": "Ann", "model": "m"}
 BOB = {"name": "Bob", "model": "n"}
 
 Shown = Callable[..., ViewOfDialogue]
+
+TALK = """
+import sys
+from workbench.chat.dialogue import Dialogue
+from workbench.client.api import WorkbenchClient
+cast = [{{"name": "Ann", "model": "m"}}, {{"name": "Bob", "model": "n"}}]
+how = dict(opening="x", turns=1, data_dir={folder!r})
+dialogue = Dialogue(WorkbenchClient({url!r}), cast, **how).run()
+print(dialogue.id, flush=True)
+sys.stdin.read()
+"""
 
 
 @pytest.fixture
@@ -248,6 +262,51 @@ def test_a_dialogue_is_set_up_and_found_again(
     assert view.dialogue is not None
     view.dialogue.close()
     view.end()
+
+
+def test_a_dialogue_on_disk_is_renamed_and_deleted(
+    shown: Shown, ollama: ScriptedOllama, tmp_path: Path
+) -> None:
+    """The one that is shown, and one that is closed."""
+    ollama.set_reply(Reply("said"))
+    view, other = shown(turns=1), shown(turns=1, opening="Cocoa?")
+    first, second = view.dialogue, other.dialogue
+    assert first is not None
+    assert second is not None
+    second.run().close()
+    first.run()
+    view.say(t="rename", id=first.id, title=" Hot drinks ", query="")
+    view.until(lambda v: v.shown["conv"]["title"] == "Hot drinks")
+    titles = [item["title"] for item in view.told("stored")["items"]]
+    assert ["Hot drinks", "Cocoa?"] == titles
+    view.say(t="rename", id=second.id, title="Sweet", query="sweet")
+    assert ["Sweet"] == [item["title"] for item in view.told("stored")["items"]]
+    view.say(t="remove", id=second.id, query="")
+    assert [first.id] == [item["id"] for item in view.told("stored")["items"]]
+    view.say(t="remove", id=first.id, query="")
+    view.until(lambda v: v.shown["draft"] and not v.shown["conv"]["cid"])
+    assert [] == view.told("stored")["items"]
+    assert [] == list((tmp_path / "dialogues").iterdir())
+
+
+def test_a_dialogue_that_another_process_writes_stays(
+    shown: Shown, ollama: ScriptedOllama, tmp_path: Path
+) -> None:
+    """It is neither renamed nor deleted, and the view says why."""
+    ollama.set_reply(Reply("said"))
+    code = TALK.format(url=ollama.url, folder=str(tmp_path))
+    command = [sys.executable, "-c", code]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as writer:
+        assert writer.stdin is not None
+        assert writer.stdout is not None
+        wanted = writer.stdout.readline().strip()
+        view = shown(turns=1)
+        for kind in ("remove", "rename"):
+            view.say(t=kind, id=wanted, title="Mine", query="")
+            assert "another process" in view.told("notice")["text"]
+        assert [(wanted, "x")] == [(item.id, item.title) for item in list_dialogues(tmp_path)]
+        writer.stdin.close()
 
 
 def test_a_stored_dialogue_shows_its_figures(

@@ -99,6 +99,10 @@ def test_screenshots(
     chat = notebook.chat().ready()
     camera = Camera(notebook, folder)
     camera.take("welcome")
+    notebook.page.get_by_label("Model", exact=True).last.click()
+    expect(notebook.page.get_by_role("option", name="Use seer")).to_contain_text("fits")
+    camera.take("models")
+    notebook.page.keyboard.press("Escape")
     for state, reply in STATES.items():
         place.ollama.set_reply(reply)
         asked = len([item for item in place.ollama.requests if item.operation == "chat"])

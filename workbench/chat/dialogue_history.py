@@ -16,7 +16,7 @@ from workbench.chat.judge import Judge, Verdict, ajudge_pair, as_judge
 from workbench.chat.participants import Participant
 from workbench.chat.staging import Staging
 from workbench.client.api import WorkbenchClient
-from workbench.errors import ConfigError, StoreError, WorkbenchError
+from workbench.errors import ConfigError, ConversationLocked, StoreError, WorkbenchError
 from workbench.portal import Portal, PortalFuture, get_portal
 
 if TYPE_CHECKING:
@@ -224,6 +224,23 @@ class DialogueHistory:
         core.change(core.transcript.judge(as_json(verdict.to_wire())))
         core.emit(DialogueEvent("state"))
         return verdict
+
+    def rename(self, title: str) -> None:
+        """Give the dialogue a title; the beginning of its opening stands for one until then.
+
+        Raises:
+            ConversationLocked: When it is read-only.
+        """
+        if self._read_only:
+            raise ConversationLocked(self.id)
+        core = self._core
+
+        def change() -> None:
+            # No file before the first turn.
+            core.change(core.transcript.rename(title), flush=bool(core.transcript.turns))
+            core.emit(DialogueEvent("state"))
+
+        on_portal(change)
 
     # --- exports
 

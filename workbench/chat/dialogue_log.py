@@ -16,7 +16,7 @@ import msgspec
 
 from workbench.chat.dialogue_values import Aside, State, Turn
 from workbench.chat.show import plain
-from workbench.chat.store import chat_path, read_records
+from workbench.chat.store import append_to, chat_path, delete_chat, read_records
 from workbench.errors import SchemaTooNew, StoreError
 from workbench.units import rfc3339, sortable_id, utc_now
 
@@ -38,6 +38,7 @@ class DialogueTranscript:
     """What was said and asked, and how; every method that changes it returns its record.
 
     Attributes:
+        title: What a person called it; empty until then, see `title_of`.
         setup: How the dialogue was set up, in wire form.
         branch_of: `{"id", "turn"}` of the dialogue it goes on from, or `None`.
         asides: Side requests, in order.
@@ -58,6 +59,7 @@ class DialogueTranscript:
         moment = rfc3339(created_at or utc_now())
         self.created_at = datetime.fromisoformat(moment).astimezone(UTC)
         self.branch_of = None if branch_of is None else dict(branch_of)
+        self.title = ""
         self.setup: Record = {}
         self.asides: list[Aside] = []
         self.discarded: list[Turn] = []
@@ -89,6 +91,7 @@ class DialogueTranscript:
         """Return everything as one JSON object."""
         return {
             **self.header(),
+            **_given("title", self.title),
             "setup": self.setup,
             "state": self.state,
             "stop_reason": self.stop_reason,
@@ -111,6 +114,7 @@ class DialogueTranscript:
         """
         try:
             found = _begin(wire, "this transcript")
+            found.title = str(wire.get("title", ""))
             found.setup = dict(wire["setup"])
             found.state = _state(wire["state"])
             found.stop_reason = str(wire["stop_reason"])
@@ -177,6 +181,7 @@ class DialogueTranscript:
     def records(self) -> list[Record]:
         """Return records that give this transcript, the header first."""
         found = [self.header(), {"op": "setup", "setup": self.setup}]
+        found += [{"op": "title", "title": self.title}] if self.title else []
         found += [{"op": "mute", "name": name, "on": True} for name in sorted(self.muted)]
         found += [{"op": "staging", "staging": self.staging}] if self.staging else []
         found += [{"op": "said", **turn.to_wire()} for turn in self.discarded]
@@ -190,7 +195,8 @@ class DialogueTranscript:
     def copy(self) -> DialogueTranscript:
         """Return the transcript as it is now; what arrives later is not in it."""
         other = DialogueTranscript(self.id, created_at=self.created_at, branch_of=self.branch_of)
-        other.setup, other.muted, other.staging = self.setup, set(self.muted), self.staging
+        other.title, other.setup = self.title, self.setup
+        other.muted, other.staging = set(self.muted), self.staging
         other.state, other.stop_reason = self.state, self.stop_reason
         other._turns = {turn.id: turn for turn in self.turns}
         other._step, other.verdicts = list(self._step), list(self.verdicts)
@@ -260,6 +266,10 @@ class DialogueTranscript:
         """Keep which turns are to be taken next."""
         return self._do({"op": "step", "placed": placed})
 
+    def rename(self, title: str) -> Record:
+        """Set the title."""
+        return self._do({"op": "title", "title": title})
+
     def mute(self, name: str, *, on: bool) -> Record:
         """Take somebody's word, or give it back."""
         return self._do({"op": "mute", "name": name, "on": on})
@@ -300,6 +310,8 @@ class DialogueTranscript:
             self._apply_to(self._turns[record["id"]], record)
         elif operation == "setup":
             self.setup = dict(record["setup"])
+        elif operation == "title":
+            self.title = str(record["title"])
         elif operation == "aside":
             self.asides.append(Aside.from_wire(record))
         elif operation == "mute":
@@ -442,8 +454,9 @@ class DialogueInfo:
 
 
 def title_of(transcript: DialogueTranscript) -> str:
-    """Return the beginning of the opening, on one line."""
-    line = " ".join(plain(str(transcript.setup.get("opening") or "")).split()) or "Dialogue"
+    """Return the title, else the beginning of the opening, on one line."""
+    text = transcript.title or str(transcript.setup.get("opening") or "")
+    line = " ".join(plain(text).split()) or "Dialogue"
     return line if len(line) <= _TITLE_CHARS else line[: _TITLE_CHARS - 1] + "…"
 
 
@@ -452,11 +465,32 @@ def list_dialogues(data_dir: Path, *, search: str | None = None) -> list[Dialogu
 
     Args:
         data_dir: The data folder.
-        search: Only those with this text in the opening or in a turn, in any case.
+        search: Only those with this text in the title, the opening or a turn, in any case.
     """
     found = [_info(path, search) for path in (data_dir / FOLDER).glob("*.jsonl")]
     listed = [info for info in found if info is not None]
     return sorted(listed, key=lambda info: info.updated_at, reverse=True)
+
+
+def rename_dialogue(data_dir: Path, dialogue_id: str, title: str) -> None:
+    """Give a dialogue that nobody writes another title.
+
+    Raises:
+        ConversationLocked: When it is open somewhere; rename it there.
+        StoreError: When there is none of that id, or the disk refuses.
+    """
+    record = DialogueTranscript(dialogue_id).rename(title)
+    append_to(data_dir, dialogue_id, record, folder=FOLDER)
+
+
+def delete_dialogue(data_dir: Path, dialogue_id: str) -> None:
+    """Remove a dialogue that nobody writes.
+
+    Raises:
+        ConversationLocked: When it is open somewhere.
+        StoreError: When there is none of that id.
+    """
+    delete_chat(data_dir, dialogue_id, folder=FOLDER)
 
 
 def _info(path: Path, search: str | None) -> DialogueInfo | None:
@@ -465,7 +499,8 @@ def _info(path: Path, search: str | None) -> DialogueInfo | None:
         transcript = read_dialogue(path)[0]
     except (OSError, StoreError):
         return None
-    texts = [str(transcript.setup.get("opening")), *(turn.text for turn in transcript.turns)]
+    texts = [transcript.title, str(transcript.setup.get("opening"))]
+    texts += [turn.text for turn in transcript.turns]
     if search and not any(search.casefold() in text.casefold() for text in texts):
         return None
     return DialogueInfo(

@@ -317,29 +317,40 @@ def rename_chat(data_dir: Path, chat_id: str, title: str) -> None:
         ConversationLocked: When it is open somewhere; rename it there.
         StoreError: When there is none of that id.
     """
-    with contextlib.closing(_taken(data_dir, chat_id)) as log:
-        log.append(Transcript(chat_id).rename(title))
+    append_to(data_dir, chat_id, Transcript(chat_id).rename(title))
+
+
+def append_to(data_dir: Path, chat_id: str, record: Record, *, folder: str = CHATS) -> None:
+    """Add a record to a conversation, or dialogue, that nobody writes.
+
+    Raises:
+        ConversationLocked: When it is open somewhere.
+        StoreError: When there is none of that id, or the disk refuses.
+    """
+    with contextlib.closing(_taken(data_dir, chat_id, folder)) as log:
+        log.append(record)
         if log.error:
             raise log.error
 
 
-def delete_chat(data_dir: Path, chat_id: str) -> None:
-    """Remove a conversation that nobody writes.
+def delete_chat(data_dir: Path, chat_id: str, *, folder: str = CHATS) -> None:
+    """Remove a conversation, or dialogue, that nobody writes.
 
     Raises:
         ConversationLocked: When it is open somewhere.
         StoreError: When there is none of that id.
     """
-    with contextlib.closing(_taken(data_dir, chat_id)) as log:
+    with contextlib.closing(_taken(data_dir, chat_id, folder)) as log:
         log.path.unlink()
         # Ids are never used again, so nobody will wait for this lock.
         log.path.with_suffix(".lock").unlink(missing_ok=True)
 
 
-def _taken(data_dir: Path, chat_id: str) -> ChatLog:
-    log = ChatLog(data_dir, chat_id)
+def _taken(data_dir: Path, chat_id: str, folder: str) -> ChatLog:
+    log = ChatLog(data_dir, chat_id, folder=folder)
     if not log.path.is_file():
-        raise StoreError(f"There is no conversation {chat_id}.")
+        noun = "conversation" if folder == CHATS else folder.removesuffix("s")
+        raise StoreError(f"There is no {noun} {chat_id}.")
     log.take()
     return log
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.chat.dialogue import Dialogue
-from workbench.chat.dialogue_log import list_dialogues
+from workbench.chat.dialogue_log import delete_dialogue, list_dialogues, rename_dialogue
 from workbench.errors import ConfigError, ConversationLocked
 from workbench.units import rfc3339
 from workbench.widgets.dialogue_draft import make
@@ -179,18 +179,43 @@ class DialogueActions:
         ]
         self._panel.send({"t": "stored", "items": items, "query": query})
 
+    @property
+    def _folder(self) -> Path:
+        if self._panel.data_dir is None:
+            raise ConfigError("Dialogues are not kept on disk here.", key="data_dir")
+        return self._panel.data_dir
+
+    async def rename(self, message: Message, _: bytes) -> None:
+        """Give a dialogue on disk a title."""
+        wanted, text = str(message["id"]), str(message["title"]).strip()
+        held = Dialogue.held(wanted, self._folder)
+        if held is not None:
+            held.rename(text)
+        else:
+            await asyncio.to_thread(rename_dialogue, self._folder, wanted, text)
+        await self.stored(message, b"")
+
+    async def remove(self, message: Message, _: bytes) -> None:
+        """Delete a dialogue on disk; the one that is shown makes room for the set-up."""
+        panel, wanted = self._panel, str(message["id"])
+        held = Dialogue.held(wanted, self._folder)
+        if held is not None:
+            await asyncio.to_thread(held.close)
+        await asyncio.to_thread(delete_dialogue, self._folder, wanted)
+        if panel.dialogue is not None and panel.dialogue.id == wanted:
+            panel.show(None)
+        await self.stored(message, b"")
+
     async def open(self, message: Message, _: bytes) -> None:
         """Show a dialogue that is on disk; one that another kernel writes is shown read-only."""
         panel, wanted = self._panel, str(message["id"])
         if panel.dialogue is not None and panel.dialogue.id == wanted:
             return
-        if panel.data_dir is None:
-            raise ConfigError("Dialogues are not kept on disk here.", key="data_dir")
-        held = Dialogue.held(wanted, panel.data_dir)
+        held = Dialogue.held(wanted, self._folder)
         if held is not None:
             panel.show(held)
             return
-        how: Mapping[str, Any] = {"client": panel.client, "data_dir": panel.data_dir}
+        how: Mapping[str, Any] = {"client": panel.client, "data_dir": self._folder}
         try:
             found = await asyncio.to_thread(Dialogue.open, wanted, **how)
         except ConversationLocked as exc:
@@ -235,7 +260,7 @@ class DialogueActions:
 
 _NAMES = (
     "start pause resume stop skip retry mute say approve adjust rewind draft foresee new layout "
-    "stored open export insert need"
+    "stored open rename remove export insert need"
 ).split()
 
 

@@ -200,5 +200,5 @@ def people_of(participants: Sequence[Participant]) -> list[dict[str, Any]]:
 
 
 def title(dialogue: Dialogue) -> str:
-    """Return the first words of the opening."""
+    """Return the title, else the first words of the opening."""
     return title_of(dialogue.transcript)

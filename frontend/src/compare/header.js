@@ -29,14 +29,14 @@ export class Header {
       label: "Export as",
       fill: () => FORMATS.map(([fmt, label]) => menuItem(label, () => this.#export(fmt))),
     });
-    this.rank = textButton("Ranking", () => panel.open(panel.ranking), { class: "wbc-rank-open" });
+    this.rank = panel.ranking.door(textButton("Ranking", () => panel.open(panel.ranking), { class: "wbc-rank-open" }));
     this.el = h(
       "header",
       { class: "wb-head wbc-head" },
       h("h1", { class: "wb-title wbc-title" }, "Compare"),
       this.sides,
       this.add.el,
-      h("div", { class: "wb-head-tools" }, this.blind, this.rank, this.exports.el, iconButton("sliders", "Settings", () => panel.open(panel.setup))),
+      h("div", { class: "wb-head-tools" }, this.blind, this.rank, this.exports.el, panel.setup.door(iconButton("sliders", "Settings", () => panel.open(panel.setup)))),
     );
   }
 
@@ -79,13 +79,15 @@ export class Header {
       role: "listbox",
       fill: () => this.#items(this.#given()[place]?.model, (name) => this.#replaced(place, name)),
     });
-    chip.adjust = iconButton("sliders", "Parameters", () => this.panel.side.openFor(place), { class: "wb-write" });
+    const { side } = this.panel;
+    chip.adjust = side.door(iconButton("sliders", "Parameters", () => side.openFor(place), { class: "wb-write" }), () => side.place === place);
     chip.remove = iconButton("close", "Remove", () => this.#removed(place), { class: "wb-write" });
     chip.el = h("div", { class: "wbc-chip", role: "group" }, chip.menu.el, chip.adjust, chip.remove);
     return chip;
   }
 
   update({ setup, models, busy, prompts }) {
+    for (const menu of [this.add, ...this.chips.map((chip) => chip.menu)]) menu.refresh();
     while (this.chips.length > setup.sides.length) this.#drop(this.chips.pop());
     while (this.chips.length < setup.sides.length) {
       this.chips.push(this.#chip(this.chips.length));
@@ -120,7 +122,11 @@ export class Header {
 
   #drop(chip) {
     chip.menu.close();
+    this.panel.side.doors.delete(chip.adjust);
+    const inside = chip.el.contains(document.activeElement);
     chip.el.remove();
+    // Who removes a model by keyboard goes on where it stood.
+    if (inside) (this.chips.at(-1)?.button ?? this.add.button).focus();
   }
 
   closeMenus() {

@@ -3,6 +3,7 @@ import { laneKeys } from "../lanes/keys.js";
 import { askLab } from "../lab.js";
 import { visible } from "../text.js";
 import { h, setText, show } from "../view/dom.js";
+import { openOnly } from "../view/drawer.js";
 import { LiveView } from "../view/live.js";
 import { Composer } from "./composer.js";
 import { DiffView } from "./diffview.js";
@@ -35,6 +36,9 @@ export class CompareView extends LiveView {
   }
 
   #build() {
+    this.side = new SideDrawer(this);
+    this.setup = new SetupDrawer(this);
+    this.ranking = new RankingDrawer(this);
     this.header = new Header(this);
     this.progressBar = new ProgressBar(this);
     this.question = h("div", { class: "wbc-question-text", dir: "auto" });
@@ -45,9 +49,6 @@ export class CompareView extends LiveView {
     this.welcome = new Welcome(this);
     this.votes = new VoteBar(this);
     this.composer = new Composer(this);
-    this.side = new SideDrawer(this);
-    this.setup = new SetupDrawer(this);
-    this.ranking = new RankingDrawer(this);
     this.problem = h("div", { class: "wb-error wbc-problem", role: "alert", hidden: true });
     this.root = h(
       "section",
@@ -60,7 +61,7 @@ export class CompareView extends LiveView {
       h("div", { class: "wb-stage" }, this.lanes.el, this.diff.el, this.welcome.el, this.side.el, this.setup.el, this.ranking.el),
       this.votes.el,
       this.problem,
-      this.lost,
+      this.silence.el,
       this.composer.el,
       this.announcer.el,
     );
@@ -192,8 +193,7 @@ export class CompareView extends LiveView {
 
   /** Open a drawer and close the others. */
   open(drawer) {
-    for (const other of [this.side, this.setup, this.ranking]) if (other !== drawer) other.hide();
-    drawer.toggle();
+    openOnly(drawer, [this.side, this.setup, this.ranking]);
   }
 
   #escape() {

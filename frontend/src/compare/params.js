@@ -26,6 +26,7 @@ export class SideDrawer extends ParamsDrawer {
     this.place = place;
     this.preset_ = null;
     if (this.panel.state) this.update(this.panel.state);
+    this.markDoors();
     if (!same && this.open) return;
     this.panel.open(this);
   }

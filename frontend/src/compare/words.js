@@ -35,7 +35,7 @@ function stepWords(step, known) {
   if (!loads.length) return `${names}, in memory`;
   const times = loads.map((model) => model.swap_s);
   const load = names.includes(" and ") ? "load" : "loads";
-  if (times.includes(null)) return `${names}, ${load} (how long is not known)`;
+  if (times.includes(null)) return `${names}, not in memory yet`;
   const guessed = loads.some((model) => model.source !== "measured") ? "about " : "";
   return `${names}, ${load} in ${guessed}${seconds(times.reduce((a, b) => a + b, 0))}`;
 }

@@ -3,7 +3,8 @@ import { Link } from "../link.js";
 import { Store } from "../models/store.js";
 import { PlotlyLibrary } from "../plotly.js";
 import { visible } from "../text.js";
-import { h, keepEventsInside, setText, show } from "../view/dom.js";
+import { h, keepEventsInside, show } from "../view/dom.js";
+import { Silence } from "../view/silence.js";
 import { Alerts, Said, Trouble } from "./banners.js";
 import { Charts } from "./charts.js";
 import { Detail } from "./detail.js";
@@ -12,8 +13,6 @@ import { Headlines } from "./headline.js";
 import { Requests } from "./table.js";
 
 const TICK_MS = 1000;
-/** So many questions in vain, and the view says that nobody answers. */
-const SILENT_TRIES = 3;
 /** What each part draws. */
 const NEEDS = {
   head: ["filters", "choices", "busy", "store"],
@@ -60,7 +59,7 @@ export class DashboardView {
     this.waiting = h("p", { class: "wbd-waiting" }, h("span", { class: "wb-pulse", "aria-hidden": "true" }), "Reading the metrics …");
     this.empty = h("div", { class: "wbd-empty", hidden: true });
     this.body = h("div", { class: "wbd-body", hidden: true }, this.headlines.el, this.charts.el, this.requests.el);
-    this.silent = h("p", { class: "wb-lost", role: "status", hidden: true });
+    this.silence = new Silence();
     this.foot = h("p", { class: "wbd-foot", hidden: true });
     this.root.append(
       this.head.el,
@@ -69,7 +68,7 @@ export class DashboardView {
       this.said.el,
       h("div", { class: "wbd-stage" }, this.waiting, this.empty, this.body, this.detail.el),
       this.foot,
-      this.silent,
+      this.silence.el,
     );
     this.root.addEventListener("keydown", (event) => this.#key(event));
     keepEventsInside(this.root);
@@ -91,7 +90,7 @@ export class DashboardView {
     change.send.forEach((message) => this.send(message));
     if (change.whole) this.#draw(null, Object.keys(this.picture.rows));
     else if (change.rows.size || change.sections.size) this.#draw(change.sections, change.rows);
-    this.#silence();
+    this.silence.update(this.store.unanswered);
   }
 
   #draw(sections, charts) {
@@ -152,7 +151,7 @@ export class DashboardView {
     if (document.hidden) return;
     this.store.tick(performance.now()).forEach((message) => this.send(message));
     this.library.tick();
-    this.#silence();
+    this.silence.update(this.store.unanswered);
   }
 
   /** A page nobody looks at is told nothing; it asks again when it is looked at. */
@@ -161,21 +160,12 @@ export class DashboardView {
     else this.send(this.store.hello(performance.now()));
   }
 
-  /** Say calmly when nobody answers; a busy kernel of an old kind answers later. */
-  #silence() {
-    if (this.link.gone) return;
-    const silent = this.store.unanswered >= SILENT_TRIES;
-    if (silent) setText(this.silent, "The kernel does not answer. It may be busy with a cell; if it was restarted, run this cell again.");
-    show(this.silent, silent);
-  }
-
   #kernelGone() {
-    if (!this.silent) return;
+    if (!this.silence) return;
     this.root.classList.add("wbd-stale");
     show(this.waiting, false);
     this.head.disable();
-    setText(this.silent, "The kernel of this dashboard is gone. Run the cell again to go on.");
-    show(this.silent, true);
+    this.silence.end("The kernel of this dashboard is gone. Run the cell again to go on.");
   }
 
   /** End the view. */

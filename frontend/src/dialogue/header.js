@@ -31,7 +31,7 @@ export class Header {
     this.el = h(
       "header",
       { class: "wb-head" },
-      iconButton("menu", "Dialogues", () => panel.stored.toggle()),
+      panel.stored.door(iconButton("menu", "Dialogues", () => panel.stored.toggle())),
       h("div", { class: "wb-title-box" }, this.title, this.saved, this.readOnly),
       this.layoutGroup,
       h("div", { class: "wb-head-tools" }, iconButton("plus", "New dialogue", () => panel.send({ t: "new" })), this.exports.el),

@@ -29,6 +29,8 @@ export class DialogueView extends LiveView {
   }
 
   #build() {
+    this.person = new PersonDrawer(this);
+    this.stored = new StoredDrawer(this);
     this.header = new Header(this);
     this.plan = new PlanStrip();
     this.problem = new ProblemBox({
@@ -44,8 +46,6 @@ export class DialogueView extends LiveView {
     this.opening = h("div", { class: "wb-opening-band", hidden: true }, h("span", { class: "wb-who" }, "Opening"), this.openingText);
     this.setup = new SetupForm(this);
     this.bar = new Bar(this);
-    this.person = new PersonDrawer(this);
-    this.stored = new StoredDrawer(this);
     this.stage = h("div", { class: "wb-stage" }, this.lanes.el, this.setup.el, this.stored.el, this.person.el);
     this.root = h(
       "section",
@@ -56,7 +56,7 @@ export class DialogueView extends LiveView {
       this.opening,
       this.stage,
       this.problem.el,
-      this.lost,
+      this.silence.el,
       this.bar.el,
       this.announcer.el,
     );
@@ -70,7 +70,7 @@ export class DialogueView extends LiveView {
   #tools(lane) {
     const mute = iconButton("mute", `Mute ${lane.name}`, () => this.#mute(lane.key), { class: "wb-write" });
     this.mutes.set(lane.key, mute);
-    return [mute, iconButton("sliders", `Parameters of ${lane.name}`, () => this.person.toggleFor(lane.key))];
+    return [mute, this.person.doorOf(`Parameters of ${lane.name}`, () => lane.key)];
   }
 
   #mute(key) {
@@ -115,6 +115,7 @@ export class DialogueView extends LiveView {
     if (state.run) this.lanes.update(state);
     for (const lane of state.lanes) this.#drawMute(lane);
     this.person.update(state);
+    this.stored.update(state);
     this.#drawOpening(state);
     this.#drawLive();
     this.root.setAttribute("aria-busy", String(Boolean(state.busy)));

@@ -1,5 +1,5 @@
 /** The drawer of a participant: its model, system prompt, options, and whom it hears. */
-import { h, setText, show } from "../view/dom.js";
+import { h, iconButton, setText, show } from "../view/dom.js";
 import { Drawer } from "../view/drawer.js";
 import { FIELDS, THINK } from "../view/params.js";
 import { fillModels, Follower, labelled, numberIn } from "./fields.js";
@@ -49,6 +49,11 @@ export class PersonDrawer extends Drawer {
     this.key = name;
     this.update(this.panel.state, true);
     this.show();
+  }
+
+  /** Make a button that opens it for a participant, whose name may change. */
+  doorOf(label, name) {
+    return this.door(iconButton("sliders", label, () => this.toggleFor(name())), () => this.key === name());
   }
 
   #person(state) {

@@ -147,13 +147,20 @@ export class SetupForm {
   }
 
   #drawPeople(people, models) {
-    while (this.rows.length > people.length) this.rows.pop().el.remove();
+    while (this.rows.length > people.length) this.#drop(this.rows.pop());
     while (this.rows.length < people.length) {
       const row = new PersonRow(this, this.rows.length);
       this.rows.push(row);
       this.people.append(row.el);
     }
     people.forEach((person, place) => this.rows[place].update(person, models, people.length > 1));
+  }
+
+  #drop(row) {
+    this.panel.person.doors.delete(row.door);
+    const inside = row.el.contains(document.activeElement);
+    row.el.remove();
+    if (inside) this.rows.at(-1)?.name.focus();
   }
 
   /** Change one participant of the draft. */
@@ -184,6 +191,7 @@ class PersonRow {
       "aria-label": `Model of participant ${place + 1}`,
       on: { change: () => form.change(place, { model: this.model.value }) },
     });
+    this.door = form.panel.person.doorOf(`Parameters of participant ${place + 1}`, () => form.draft?.participants[place]?.name);
     this.removing = iconButton("close", `Remove participant ${place + 1}`, () => form.remove(place));
     this.el = h(
       "div",
@@ -191,7 +199,7 @@ class PersonRow {
       h("span", { class: "wb-swatch" }),
       this.name,
       this.model,
-      iconButton("sliders", `Parameters of participant ${place + 1}`, () => form.panel.person.toggleFor(form.draft.participants[place].name)),
+      this.door,
       this.removing,
     );
     this.el.dataset.colour = place % MOST;

@@ -23,7 +23,8 @@ export class Head {
       icon("plus"),
       h("span", {}, "Get a model"),
     );
-    this.gear = iconButton("sliders", "Settings", () => panel.open(panel.settings));
+    this.gear = panel.settings.door(iconButton("sliders", "Settings", () => panel.open(panel.settings)));
+    panel.get.door(this.get);
     this.el = h(
       "header",
       { class: "wbm-head" },

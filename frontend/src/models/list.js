@@ -2,13 +2,7 @@
 import { visible } from "../text.js";
 import { h, setText, show, textButton } from "../view/dom.js";
 import { isResident, Row } from "./row.js";
-import { short } from "./words.js";
-
-const MODES = {
-  auto: ["Swap by itself", "Models nobody uses leave when another needs their room."],
-  manual: ["Ask before a swap", "Nothing leaves before you agree."],
-  server: ["Backend decides", "The backend itself chooses what leaves."],
-};
+import { MODES, short } from "./words.js";
 
 /** The list with its groups. */
 export class ModelList {

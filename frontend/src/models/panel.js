@@ -2,8 +2,10 @@
 import { Link } from "../link.js";
 import { visible } from "../text.js";
 import { Announcer } from "../view/announce.js";
-import { h, icon, setText, show, textButton } from "../view/dom.js";
+import { h, icon, show, textButton } from "../view/dom.js";
+import { openOnly } from "../view/drawer.js";
 import { NoticeBar } from "../view/notice.js";
+import { Silence } from "../view/silence.js";
 import { Devices } from "./devices.js";
 import { GetDrawer } from "./get.js";
 import { Head } from "./head.js";
@@ -17,8 +19,6 @@ import { noteText, short, warningText } from "./words.js";
 
 const TICK_MS = 1000;
 const SAID_MS = 12000;
-/** So many questions in vain, and the view says that nobody answers. */
-const SILENT_TRIES = 3;
 
 /** One view of the panel. */
 export class PanelView {
@@ -49,19 +49,19 @@ export class PanelView {
   }
 
   #build(el) {
+    this.settings = new SettingsDrawer(this);
+    this.get = new GetDrawer(this);
     this.list = new ModelList(this);
     this.head = new Head(this);
     this.devices = new Devices(this);
     this.queue = new Queue(this);
     this.log = new EventLog();
-    this.settings = new SettingsDrawer(this);
-    this.get = new GetDrawer(this);
     this.lost = h("div", { class: "wbm-lost", role: "alert", hidden: true });
     this.notices = new NoticeBar();
     this.warning = h("div", { class: "wbm-warning", role: "status", hidden: true });
     this.empty = h("div", { class: "wbm-empty", hidden: true });
     this.waiting = h("p", { class: "wbm-waiting" }, h("span", { class: "wb-pulse", "aria-hidden": "true" }), "Asking the server …");
-    this.silent = h("p", { class: "wb-lost", role: "status", hidden: true });
+    this.silence = new Silence();
     this.body = h("div", { class: "wbm-body" }, this.devices.el, this.queue.el, this.empty, this.list.el, this.log.el);
     this.root = h(
       "section",
@@ -71,7 +71,7 @@ export class PanelView {
       this.warning,
       this.notices.el,
       h("div", { class: "wbm-stage" }, this.waiting, this.body, this.settings.el, this.get.el),
-      this.silent,
+      this.silence.el,
       this.announcer.el,
     );
     show(this.body, false);
@@ -103,8 +103,7 @@ export class PanelView {
 
   /** Open a drawer and close the other. */
   open(drawer) {
-    for (const other of [this.settings, this.get]) if (other !== drawer) other.hide();
-    drawer.toggle();
+    openOnly(drawer, [this.settings, this.get]);
     if (drawer.open && this.picture) drawer.update(this.picture);
   }
 
@@ -113,7 +112,7 @@ export class PanelView {
     change.send.forEach((message) => this.send(message));
     if (change.whole) this.#drawAll();
     else if (change.rows.size || change.sections.size) this.#draw(change);
-    this.#silence();
+    this.silence.update(this.store.unanswered);
   }
 
   #drawAll() {
@@ -203,7 +202,7 @@ export class PanelView {
   #tick() {
     if (document.hidden) return;
     this.store.tick(performance.now()).forEach((message) => this.send(message));
-    this.#silence();
+    this.silence.update(this.store.unanswered);
     if (!this.picture || this.gone) return;
     this.list.tick();
     this.queue.tick();
@@ -215,21 +214,11 @@ export class PanelView {
     else this.send(this.store.hello(performance.now()));
   }
 
-  /** Say calmly when nobody answers; a busy kernel of an old kind answers later. */
-  #silence() {
-    if (this.link.gone) return;
-    const silent = this.store.unanswered >= SILENT_TRIES;
-    if (silent)
-      setText(this.silent, "The kernel does not answer. It may be busy with a cell; if it was restarted, run this cell again.");
-    show(this.silent, silent);
-  }
-
   #kernelGone() {
     if (!this.root) return;
     this.root.classList.add("wbm-gone");
     show(this.waiting, false);
-    setText(this.silent, "The kernel of this panel is gone. Run the cell again to go on.");
-    show(this.silent, true);
+    this.silence.end("The kernel of this panel is gone. Run the cell again to go on.");
     if (this.picture) this.list.update(this.picture);
   }
 

@@ -2,6 +2,7 @@
 import { visible } from "../text.js";
 import { h, setText, show, textButton } from "../view/dom.js";
 import { Drawer } from "../view/drawer.js";
+import { MODES } from "./words.js";
 
 /** The drawer. */
 export class SettingsDrawer extends Drawer {
@@ -115,6 +116,11 @@ function labelOf({ name }) {
   return unit ? `${words.slice(0, -1).join(" ")} (${unit})` : words.join(" ");
 }
 
+/** A choice in the words of the list where it has some. */
+function choiceOf({ name }, value) {
+  return (name.startsWith("swap.") && MODES[value]?.[0]) || value;
+}
+
 /** One setting. */
 class Field {
   constructor(panel, setting) {
@@ -138,7 +144,7 @@ class Field {
     const common = { "aria-label": setting.name, class: "wb-field", on: { change: () => this.#changed() } };
     if (setting.kind === "bool") return h("input", { ...common, type: "checkbox", class: "wbm-check" });
     if (setting.kind === "choice")
-      return h("select", common, ...(setting.choices ?? []).map((value) => h("option", { value }, visible(value))));
+      return h("select", common, ...(setting.choices ?? []).map((value) => h("option", { value }, visible(choiceOf(setting, value)))));
     if (setting.kind === "int" || setting.kind === "seconds")
       return h("input", { ...common, type: "number", step: setting.kind === "int" ? "1" : "any", placeholder: "not set" });
     return h("input", { ...common, placeholder: "not set" });

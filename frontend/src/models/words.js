@@ -1,6 +1,13 @@
 /** The words of the models panel: facts, verdicts and events as sentences; no DOM. */
 import { count, memory, seconds, visible } from "../text.js";
 
+/** Modes of swapping: the word, and what it means. */
+export const MODES = {
+  auto: ["Swap by itself", "Models nobody uses leave when another needs their room."],
+  manual: ["Ask before a swap", "Nothing leaves before you agree."],
+  server: ["Backend decides", "The backend itself chooses what leaves."],
+};
+
 /** How long until something, in the two largest units: `4 min 12 s`. */
 export function left(value) {
   const whole = Math.max(0, Math.round(value));

@@ -33,7 +33,7 @@ export function makeField(field) {
 }
 
 function helpOf({ type, help, env, env_set: set }) {
-  const kinds = { int: "A whole number.", float: "A number.", file: "Path of a file, from the folder of this notebook.", "list[int]": "Whole numbers, one a line.", "list[float]": "Numbers, one a line.", "list[str]": "One a line." };
+  const kinds = { int: "A whole number.", float: "A number.", file: "Path of a file, from the folder of this notebook.", "list[int]": "Whole numbers, one per line.", "list[float]": "Numbers, one per line.", "list[str]": "One per line." };
   const told = sentence(help);
   if (type === "secret") return [told, `Name of the environment variable that holds it; the value itself is never stored.${env ? ` ${env} is ${set ? "set" : "not set"} here.` : ""}`].filter(Boolean).join(" ");
   return [told, kinds[type]].filter(Boolean).join(" ");
@@ -93,7 +93,7 @@ function offer(list, models) {
 function modelList({ default: value }) {
   const ticked = new Set(value ?? []);
   const boxes = h("div", { class: "wbr-ticks" });
-  const input = h("input", { class: "wb-field", type: "text", "aria-label": "Other models, parted by commas", placeholder: "Other models, parted by commas", autocomplete: "off", spellcheck: "false", value: [...ticked].join(", ") });
+  const input = h("input", { class: "wb-field", type: "text", "aria-label": "Other models, separated by commas", placeholder: "Other models, separated by commas", autocomplete: "off", spellcheck: "false", value: [...ticked].join(", ") });
   let known = [];
   const written = () => input.value.split(",").map((name) => name.trim()).filter(Boolean);
   const value_ = () => [...known.filter((name) => ticked.has(name)), ...written()];

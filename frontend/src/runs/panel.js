@@ -6,7 +6,8 @@ import { Store } from "../models/store.js";
 import { PlotlyLibrary } from "../plotly.js";
 import { visible } from "../text.js";
 import { Announcer } from "../view/announce.js";
-import { h, icon, setText, show } from "../view/dom.js";
+import { h, icon, show } from "../view/dom.js";
+import { Silence } from "../view/silence.js";
 import { FormPage } from "./form.js";
 import { handleKeys } from "./keys.js";
 import { ListPage } from "./list.js";
@@ -17,8 +18,6 @@ import { isActive } from "./words.js";
 const TICK_MS = 1000;
 /** So long the same news are not told again. */
 const TOLD_MS = 10000;
-/** So many questions in vain, and the view says that nobody answers. */
-const SILENT_TRIES = 3;
 
 /** One view of the panel. */
 export class RunsView {
@@ -80,14 +79,14 @@ export class RunsView {
     this.said = new Said(this);
     this.trouble = h("div", { class: "wbr-trouble", role: "alert", hidden: true });
     this.waiting = h("p", { class: "wbr-waiting" }, h("span", { class: "wb-pulse", "aria-hidden": "true" }), "Reading the runs …");
-    this.silent = h("p", { class: "wb-lost", role: "status", hidden: true });
+    this.silence = new Silence();
     this.root = h(
       "section",
       { class: "wb-root wbr-root", "data-lm-suppress-shortcuts": "true", "aria-label": "Runs panel", "aria-busy": "true" },
       this.trouble,
       this.said.el,
       h("div", { class: "wbr-stage" }, this.waiting, this.list.el, this.page.el, this.form.el, this.step.el),
-      this.silent,
+      this.silence.el,
       this.announcer.el,
     );
     for (const part of [this.list, this.page, this.form]) show(part.el, false);
@@ -153,7 +152,7 @@ export class RunsView {
     }
     if (this.picture?.news && this.picture.news.at !== before && !change.whole) this.#tell(this.picture.news);
     if (change.sections.has("said")) this.#openCopy(this.picture.said);
-    this.#silence();
+    this.silence.update(this.store.unanswered);
   }
 
   #opened() {
@@ -222,7 +221,7 @@ export class RunsView {
     if (document.hidden && this.away) return;
     this.store.tick(performance.now()).forEach((message) => this.send(message));
     this.library.tick();
-    this.#silence();
+    this.silence.update(this.store.unanswered);
     if (!this.picture || this.link.gone || document.hidden) return;
     for (const part of [this.list, this.page]) if (!part.el.hidden) part.tick();
   }
@@ -238,21 +237,12 @@ export class RunsView {
     }
   }
 
-  /** Say calmly when nobody answers; a busy kernel of an old kind answers later. */
-  #silence() {
-    if (this.link.gone) return;
-    const silent = this.store.unanswered >= SILENT_TRIES;
-    if (silent) setText(this.silent, "The kernel does not answer. It may be busy with a cell; if it was restarted, run this cell again.");
-    show(this.silent, silent);
-  }
-
   #kernelGone() {
-    if (!this.silent) return;
+    if (!this.silence) return;
     this.root.classList.add("wbr-stale");
     show(this.waiting, false);
     for (const el of this.root.querySelectorAll(".wbr-needs-kernel")) el.disabled = true;
-    setText(this.silent, "The kernel of this panel is gone; runs go on without it. Run the cell again to see them.");
-    show(this.silent, true);
+    this.silence.end("The kernel of this panel is gone; runs go on without it. Run the cell again to see them.");
   }
 
   /** End the view. */

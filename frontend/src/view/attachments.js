@@ -128,8 +128,14 @@ export class Attachments {
     const key = JSON.stringify(items);
     if (key === this.key) return;
     this.key = key;
+    const at = [...this.chips.children].findIndex((chip) => chip.contains(document.activeElement));
     show(this.chips, items.length > 0);
     this.chips.replaceChildren(...items.map((item) => this.#chip(item)));
+    if (at < 0) return;
+    // What was removed takes the focus with it: the next one gets it, else the text.
+    const next = this.chips.children[Math.min(at, items.length - 1)]?.querySelector("button");
+    if (next) next.focus();
+    else this.chat.composer.focus();
   }
 
   #chip(item) {

@@ -26,19 +26,19 @@ export class ChatView extends LiveView {
   }
 
   #build() {
+    this.params = new ParamsDrawer(this);
+    this.chats = new ChatsDrawer(this);
     this.header = new Header(this);
     this.list = new MessageList(this);
     this.welcome = new Welcome(this);
     this.composer = new Composer(this);
-    this.params = new ParamsDrawer(this);
-    this.chats = new ChatsDrawer(this);
     this.root = h(
       "section",
       { class: "wb-root wb-waiting", "data-lm-suppress-shortcuts": "true", "aria-label": "Chat" },
       this.header.el,
       this.notices.el,
       h("div", { class: "wb-stage" }, this.list.el, this.welcome.el, this.chats.el, this.params.el),
-      this.lost,
+      this.silence.el,
       this.composer.el,
       this.announcer.el,
     );

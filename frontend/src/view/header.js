@@ -37,7 +37,7 @@ export class Header {
     this.el = h(
       "header",
       { class: "wb-head" },
-      iconButton("menu", "Conversations", () => chat.chats.toggle(), { class: "wb-open-chats" }),
+      chat.chats.door(iconButton("menu", "Conversations", () => chat.chats.toggle(), { class: "wb-open-chats" })),
       h("div", { class: "wb-title-box" }, this.title, this.saved, this.readOnly),
       this.models.el,
       h(
@@ -45,7 +45,7 @@ export class Header {
         { class: "wb-head-tools" },
         iconButton("plus", "New conversation", () => chat.send({ t: "new" })),
         this.exports.el,
-        iconButton("sliders", "System prompt and parameters", () => chat.params.toggle()),
+        chat.params.door(iconButton("sliders", "System prompt and parameters", () => chat.params.toggle())),
       ),
     );
   }
@@ -87,6 +87,7 @@ export class Header {
   }
 
   update(state) {
+    this.models.refresh();
     setText(this.title, state.conv.title || "New conversation");
     this.title.title = state.conv.title || "";
     show(this.saved, state.conv.saved === false);

@@ -5,12 +5,11 @@ import { Late } from "../late.js";
 import { Protocol } from "../protocol.js";
 import { Pump } from "../pump.js";
 import { Announcer } from "./announce.js";
-import { copyText, h, show } from "./dom.js";
+import { copyText, h } from "./dom.js";
 import { NoticeBar } from "./notice.js";
+import { Silence } from "./silence.js";
 
 const TICK_MS = 250;
-/** So many questions in vain, and the view says that nobody answers. */
-const SILENT_TRIES = 3;
 
 /**
  * A view that draws what the protocol holds.  A panel builds its parts, sets `root`, calls `begin`,
@@ -29,7 +28,7 @@ export class LiveView {
     this.late = new Late(() => this.send({ t: "need", mod: "math" }));
     this.announcer = new Announcer();
     this.notices = new NoticeBar();
-    this.lost = h("p", { class: "wb-lost", role: "status", hidden: true });
+    this.silence = new Silence();
     /** Called once when the kernel refuses what was asked last. */
     this.onError = null;
   }
@@ -67,7 +66,7 @@ export class LiveView {
       this.root.classList.toggle("wb-readonly", Boolean(this.state.conv.read_only));
       this.draw();
     } else if (result.texts.size || result.status) this.progress(result);
-    if (result.structure || result.texts.size || result.status) this.#silence();
+    if (result.structure || result.texts.size || result.status) this.silence.update(this.protocol.unanswered);
     if (result.event) this.event(result.event, buffers);
   }
 
@@ -118,25 +117,14 @@ export class LiveView {
   #tick() {
     this.protocol.tick(performance.now()).forEach((message) => this.send(message));
     this.tick?.();
-    this.#silence();
-  }
-
-  /** Say calmly when nobody answers; a busy kernel of an old kind answers later. */
-  #silence() {
-    if (this.link.gone) return;
-    const silent = this.protocol.unanswered >= SILENT_TRIES;
-    if (silent)
-      this.lost.textContent =
-        "The kernel does not answer. It may be busy with a cell; if it was restarted, run this cell again.";
-    show(this.lost, silent);
+    this.silence.update(this.protocol.unanswered);
   }
 
   #gone() {
     if (!this.root) return;
     this.root.classList.add("wb-gone");
     this.lose();
-    this.lost.textContent = `The kernel of this ${this.noun} is gone. The text stays here; run the cell again to go on.`;
-    show(this.lost, true);
+    this.silence.end(`The kernel of this ${this.noun} is gone. The text stays here; run the cell again to go on.`);
   }
 
   /** End the view. */

@@ -38,6 +38,17 @@ export class Menu {
     (this.popup.querySelector('[aria-selected="true"]') ?? this.#items()[0])?.focus();
   }
 
+  /** Fill it anew while it is open, such as when a fit became known; the focus stays where it is. */
+  refresh() {
+    if (!this.open) return;
+    const items = this.fill();
+    const { children } = this.popup;
+    if (items.length === children.length && items.every((el, at) => el.isEqualNode(children[at]))) return;
+    const at = this.#items().indexOf(document.activeElement);
+    this.popup.replaceChildren(...items);
+    this.#items()[at]?.focus();
+  }
+
   /** Close it; says whether it was open. */
   hide() {
     if (!this.open) return false;
