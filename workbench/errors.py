@@ -430,12 +430,12 @@ class StoreError(WorkbenchError):
 
 
 class ConversationLocked(StoreError):
-    """Raised when another kernel writes this conversation; read it, or branch from it."""
+    """Raised when another kernel writes this conversation, or dialogue; read it, or branch it."""
 
-    def __init__(self, conversation: str) -> None:
+    def __init__(self, conversation: str, *, noun: str = "conversation") -> None:
         super().__init__(
-            f"Conversation {conversation} is being written by another process.",
-            hint="Open it read-only, or branch() it into a new conversation.",
+            f"{noun.capitalize()} {conversation} is being written by another process.",
+            hint=f"Open it read-only, or branch from it into a new {noun}.",
         )
         self.conversation = conversation
 

@@ -77,6 +77,25 @@ def test_conversations_are_renamed_and_deleted(
             wb.delete_chat(session.id)
 
 
+def test_dialogues_are_renamed_and_deleted(ollama: ScriptedOllama, private_folders: object) -> None:
+    """By its id a dialogue is renamed and removed, whether it is open here or not."""
+    with workbench.connect(ollama.url) as wb:
+        two = [{"name": "Ann", "model": "m"}, {"name": "Ben", "model": "m"}]
+        held, other = (wb.dialogue(two, opening="Tea?", stop={"turns": 1}).run() for _ in "ab")
+        other.close()
+        for dialogue_id in (held.id, other.id):
+            wb.rename_dialogue(dialogue_id, f"Title of {dialogue_id}")
+        assert f"Title of {held.id}" == held.transcript.title
+        assert {f"Title of {d.id}" for d in (held, other)} == {d.title for d in wb.dialogues()}
+        for dialogue_id in (held.id, other.id):
+            wb.delete_dialogue(dialogue_id)
+        assert [] == list(wb.dialogues())
+        with pytest.raises(StoreError, match="no dialogue"):
+            wb.delete_dialogue(held.id)
+        with pytest.raises(StoreError, match="'tea' is not the id of a dialogue"):
+            wb.open_dialogue("tea")
+
+
 def test_generate(wb: workbench.Workbench, ollama: ScriptedOllama) -> None:
     """A prompt is answered, with its options and system prompt sent."""
     answer = wb.generate("Say it", "m", system="be short", temperature=0, seed=1, think=False)

@@ -95,6 +95,37 @@ class DialogueCalls:
 
         return Table(list_dialogues(self.config.data_dir, search=search), empty="no dialogues")
 
+    def rename_dialogue(self, dialogue_id: str, title: str) -> None:
+        """Give a dialogue another title, also one that is open in this process.
+
+        Raises:
+            ConversationLocked: When another process writes it.
+            StoreError: When there is none of that id, or the disk refuses.
+        """
+        from workbench.chat.dialogue import Dialogue
+        from workbench.chat.dialogue_log import rename_dialogue
+
+        held = Dialogue.held(dialogue_id, self.config.data_dir)
+        if held is not None:
+            held.rename(title)
+        else:
+            rename_dialogue(self.config.data_dir, dialogue_id, title)
+
+    def delete_dialogue(self, dialogue_id: str) -> None:
+        """Remove a dialogue for good; one that is open in this process is closed first.
+
+        Raises:
+            ConversationLocked: When another process writes it.
+            StoreError: When there is none of that id.
+        """
+        from workbench.chat.dialogue import Dialogue
+        from workbench.chat.dialogue_log import delete_dialogue
+
+        held = Dialogue.held(dialogue_id, self.config.data_dir)
+        if held is not None:
+            held.close()
+        delete_dialogue(self.config.data_dir, dialogue_id)
+
     def replay(self, transcript: DialogueTranscript | Mapping[str, Any] | str | Path) -> Replay:
         """Ask every turn of a dialogue's transcript again, and say where the first one differs.
 

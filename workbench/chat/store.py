@@ -33,6 +33,8 @@ _decode = msgspec.json.Decoder().decode
 
 
 CHATS = "chats"
+# What the records of a folder are called, and where a user finds their ids.
+_CALLED = {CHATS: ("conversation", "wb.chats()"), "dialogues": ("dialogue", "wb.dialogues()")}
 
 
 def chats_dir(data_dir: Path) -> Path:
@@ -52,7 +54,8 @@ def chat_path(data_dir: Path, chat_id: str, *, folder: str = CHATS) -> Path:
         StoreError: When the id is not one of ours; it could name a file elsewhere.
     """
     if not _ID.fullmatch(chat_id):
-        raise StoreError(f"{chat_id!r} is not the id of a conversation.")
+        noun, where = _CALLED[folder]
+        raise StoreError(f"{chat_id!r} is not the id of a {noun}.", hint=f"{where} lists them.")
     return data_dir / folder / f"{chat_id}.jsonl"
 
 
@@ -166,14 +169,14 @@ class ChatLog:
         if not self._pending:
             return
         if os.getpid() != self._pid:
-            raise ConversationLocked(self.path.stem)
+            raise ConversationLocked(self.path.stem, noun=self._noun)
         try:
             if self._descriptor is None:
                 self._open(os.O_RDWR | os.O_CREAT)
             self._write(b"".join(self._pending))
         except OSError as exc:
             self.error = StoreError(
-                f"The conversation is not being recorded: {exc.strerror or exc}.",
+                f"The {self._noun} is not being recorded: {exc.strerror or exc}.",
                 hint=f"It goes on in memory; make room for {self.path}.",
             )
             return
@@ -188,10 +191,14 @@ class ChatLog:
             self._give_back()
         self._lock.release()
 
+    @property
+    def _noun(self) -> str:
+        return _CALLED[self.path.parent.name][0]
+
     def _open(self, flags: int) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not self._lock.acquire():
-            raise ConversationLocked(self.path.stem)
+            raise ConversationLocked(self.path.stem, noun=self._noun)
         self._descriptor = os.open(self.path, flags, 0o600)
         # A forgotten conversation does not stay locked.
         self._give_back = weakref.finalize(self, _close, self._descriptor, self._lock)
@@ -349,8 +356,8 @@ def delete_chat(data_dir: Path, chat_id: str, *, folder: str = CHATS) -> None:
 def _taken(data_dir: Path, chat_id: str, folder: str) -> ChatLog:
     log = ChatLog(data_dir, chat_id, folder=folder)
     if not log.path.is_file():
-        noun = "conversation" if folder == CHATS else folder.removesuffix("s")
-        raise StoreError(f"There is no {noun} {chat_id}.")
+        noun, where = _CALLED[folder]
+        raise StoreError(f"There is no {noun} {chat_id}.", hint=f"{where} lists them.")
     log.take()
     return log
 
