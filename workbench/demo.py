@@ -35,4 +35,5 @@ def run_demo(output: Path, model: str) -> Path:
     result = run_notebook(notebook, output, {"model": model, "options": _OPTIONS})
     click.echo(f"{result.cells} cells in {result.elapsed_s:.1f} s")
     click.echo(f"Result: {result.path}")
+    click.echo("\nNext: `workbench chat` here, or `workbench lab` for the notebooks.")
     return result.path

@@ -246,6 +246,8 @@ def _found(report: Report) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [("server", where)]
     for backend in report["backends"]:
         state = backend["version"] or "reachable" if backend["reachable"] else backend["error"]
+        if not backend["reachable"] and backend["source"] == "found":
+            state = "not there (embedded models need none)"
         rows.append((backend["name"], backend["url"], state))
     gpu = report["gpu"]
     rows += [

@@ -205,7 +205,9 @@ class ModelNotFound(ResponseError):
     """Raised when no backend holds a model of that name; `nearest` lists similar names."""
 
     def __init__(self, model: str, *, nearest: Sequence[str] = ()) -> None:
-        hint = None
+        hint = "See which there are: workbench models."
+        if model.endswith(".gguf"):
+            hint = "Name a GGUF file that is there, or see the models: workbench models."
         if nearest:
             hint = "Did you mean " + " or ".join(repr(name) for name in nearest) + "?"
         super().__init__(f"model '{model}' not found", status=404, hint=hint)
@@ -401,7 +403,10 @@ class EngineExited(EngineError):
 
     def __init__(self, model: str, *, returncode: int | None, reason: str | None = None) -> None:
         text = f"model runner has unexpectedly stopped (exit {returncode})"
-        super().__init__(f"{text}: {reason}" if reason else text)
+        super().__init__(
+            f"{text}: {reason}" if reason else text,
+            hint="Ask again: the model is loaded anew; what its engine wrote: workbench logs.",
+        )
         self.model = model
         self.returncode = returncode
         self.reason = reason
@@ -415,7 +420,10 @@ class BadModelFile(EngineError):
     """Raised when a file is not a GGUF model that can be read; `offset` is in bytes."""
 
     def __init__(self, path: str, reason: str, *, offset: int | None = None) -> None:
-        super().__init__(f"{path} is not a usable GGUF file: {reason}")
+        super().__init__(
+            f"{path} is not a usable GGUF file: {reason}",
+            hint="Download the file again, or name another.",
+        )
         self.path = path
         self.reason = reason
         self.offset = offset

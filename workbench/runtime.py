@@ -174,19 +174,21 @@ def ensure_server(
         found = find_server(data_dir)
         if found is not None:
             return found
-        process = _spawn(data_dir, arguments, env)
-        return _await_server(data_dir, process, timeout_s)
+        process, log_bytes = _spawn(data_dir, arguments, env)
+        return _await_server(data_dir, process, timeout_s, log_bytes)
 
 
 def _spawn(
     data_dir: Path, arguments: Sequence[str], env: Mapping[str, str] | None
-) -> subprocess.Popen[bytes]:
+) -> tuple[subprocess.Popen[bytes], int]:
+    """Start a server; returns it and how many bytes its log had before."""
     try:
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         log = log_path(data_dir)
         log.parent.mkdir(exist_ok=True)
         rotate(log)
         stderr = log.open("ab")
+        log_bytes = log.stat().st_size
     except OSError as exc:
         raise ServerNotRunning(
             f"the data folder {data_dir} cannot be written: {exc.strerror}",
@@ -196,7 +198,7 @@ def _spawn(
     command = [sys.executable, "-P", "-m", "workbench", "serve", "--auto"]
     command += ["--data-dir", str(data_dir), *arguments]
     with stderr:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -206,10 +208,11 @@ def _spawn(
             # Its own session: interrupting or killing a kernel never touches the server.
             start_new_session=True,
         )
+    return process, log_bytes
 
 
 def _await_server(
-    data_dir: Path, process: subprocess.Popen[bytes], timeout_s: float
+    data_dir: Path, process: subprocess.Popen[bytes], timeout_s: float, log_bytes: int
 ) -> ServerRecord:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
@@ -225,7 +228,12 @@ def _await_server(
     else:
         process.kill()
         process.wait()
-    tail = log_tail(data_dir, lines=5)
+    tail = log_tail(data_dir, lines=5, since_bytes=log_bytes)
+    # What ends a server in order is one line that says what to do.
+    told = next((line for line in tail.splitlines() if line.startswith("error: ")), None)
+    if told is not None:
+        reason = told.removeprefix("error: ").rstrip(".")
+        raise ServerNotRunning(reason, hint=f"Its log: {log_path(data_dir)}")
     raise ServerNotRunning(
         f"it did not start (exit {process.returncode})" + (f": {tail}" if tail else ""),
         hint=f"See {log_path(data_dir)} or run `workbench serve`.",
@@ -244,12 +252,16 @@ def rotate(log: Path) -> None:
                 os.replace(newer, older)
 
 
-def log_tail(data_dir: Path, *, lines: int) -> str:
-    """Return the last lines of the server's log, or an empty text."""
+def log_tail(data_dir: Path, *, lines: int, since_bytes: int = 0) -> str:
+    """Return the last lines of the server's log, or an empty text.
+
+    Args:
+        since_bytes: What stands before is left out.
+    """
     try:
         with log_path(data_dir).open("rb") as file:
             file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - 64 * 1024))
+            file.seek(max(since_bytes, file.tell() - 64 * 1024))
             text = file.read().decode("utf-8", "replace")
     except OSError:
         return ""

@@ -122,6 +122,22 @@ class Terminal:
         came, self._unread = self._unread[:end], self._unread[end:]
         return came
 
+    def rest(self) -> str:
+        """Read to the end of the command, and return what came."""
+        while True:
+            try:
+                piece = os.read(self.fd, 4096)
+            except OSError:
+                # Linux: nobody has the other side open any more.
+                break
+            if not piece:
+                break
+            self._unread += piece.decode()
+        self.process.wait(60)
+        os.close(self.fd)
+        came, self._unread = self._unread, ""
+        return came
+
     def type(self, text: str) -> None:
         """Send a line."""
         os.write(self.fd, f"{text}\n".encode())

@@ -121,6 +121,7 @@ def test_kernels_get_absolute_folders(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setenv("WORKBENCH_DATA_DIR", "data")
     monkeypatch.setenv("WORKBENCH_MODELS_DIR", "models")
     monkeypatch.setenv("WORKBENCH_CONFIG", "my.toml")
+    (tmp_path / "my.toml").touch()
     env = lab_environment(load_config(), os.environ)
     assert [tmp_path / "data", tmp_path / "models", tmp_path / "my.toml"] == [
         Path(env[name])

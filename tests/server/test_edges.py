@@ -299,6 +299,43 @@ def test_model_that_returns_while_its_memory_is_awaited_is_seen(tmp_path: Path) 
     go(main())
 
 
+def test_model_that_returns_each_time_is_left_after_a_few(tmp_path: Path) -> None:
+    """Who brings a model back whenever it has gone keeps it: it is asked to leave so often only."""
+
+    async def main() -> None:
+        slow = FakeModel("a", size_bytes=3 * GB, load_s=0.2)
+        pace = replace(PACE, released_s=1.0)
+        async with Bench(tmp_path, slow, pace=pace, vram_lag_s=0.4, recovery_s=0.5) as bench:
+            await bench.use("a")
+            with ForeignClient(bench.server) as other:
+                other.resurrect("a")
+                report = await bench.unload("a")
+                assert ("resurrected", RESURRECTIONS) == (report.verdict, asked(bench, "unload"))
+                resident = await bench.resident("a")
+                assert resident is not None and "foreign" == resident.owner
+
+    go(main())
+
+
+def test_model_that_is_never_seen_gone_is_asked_a_few_times(tmp_path: Path) -> None:
+    """One that is back before anybody looks is asked again, but not all over again after that."""
+
+    async def main() -> None:
+        pace = replace(PACE, retry_s=0.5, gone_s=10.0)
+        async with Bench(tmp_path, pace=pace) as bench:
+            await bench.use("a")
+            with ForeignClient(bench.server) as other:
+                other.resurrect("a")
+                # The list is made after a while: by then it is loaded again.
+                bench.server.set_reply(Reply(stall_after=0, stall_s=0.2), to="ps")
+                report = await bench.unload("a")
+                assert ("resurrected", MOST_ASKS) == (report.verdict, asked(bench, "unload"))
+                assert report.reason and "keeps it loaded" in report.reason
+                assert report.seconds >= MOST_ASKS * pace.retry_s
+
+    go(main())
+
+
 def test_deleted_model_leaves_by_the_name_of_another_of_its_file(tmp_path: Path) -> None:
     """The host no longer knows the name it was loaded by; it is asked by the other one."""
     models = [FakeModel(name, size_bytes=3 * GB, blob="a" * 64) for name in ("base", "derived")]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -58,6 +60,11 @@ def report(error: WorkbenchError) -> None:
     message = error.message if error.message.endswith((".", "!", "?")) else f"{error.message}."
     text = " ".join(f"{message} {error.hint or ''}".split())
     click.echo(f"error: {safe(text)}", err=True)
+
+
+def terminal_width() -> int | None:
+    """Return how many columns the terminal has; `None` where the output goes elsewhere."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def print_json(document: Any) -> None:

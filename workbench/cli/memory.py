@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from workbench.cli.base import json_option, open_workbench, print_json, safe, say
+from workbench.cli.base import json_option, open_workbench, print_json, safe, say, terminal_width
 from workbench.cli.chat import parse_options
 from workbench.cli.models import model_argument, safe_line
 
@@ -201,7 +201,11 @@ def fit(model: str, num_ctx: int | None, as_json: bool) -> None:
 
     Figures are estimated from the model's file until it was loaded here once.
     """
-    _show(open_workbench().fits(model, num_ctx=num_ctx), as_json)
+    found = open_workbench().fits(model, num_ctx=num_ctx)
+    if as_json:
+        print_json(asdict(found))
+    else:
+        click.echo(safe(str(found)))
 
 
 @click.command(short_help="Show the memory of every device.")
@@ -222,4 +226,4 @@ def _show(value: Any, as_json: bool) -> None:
     if as_json:
         print_json(asdict(value))
     else:
-        click.echo(safe(str(value)))
+        click.echo(safe(value.text(terminal_width())))

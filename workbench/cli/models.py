@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from workbench.cli.base import json_option, open_workbench, print_json, safe, say
+from workbench.cli.base import json_option, open_workbench, print_json, safe, say, terminal_width
 from workbench.cli.completion import complete_model
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def _print(table: Table[ModelInfo] | Table[RunningModel], as_json: bool) -> None
         print_json([asdict(row) for row in table])
         return
     table.errors = []
-    click.echo(safe(str(table)))
+    click.echo(safe(table.text(terminal_width())))
 
 
 @click.command(short_help="Download a model.")

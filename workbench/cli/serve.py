@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from workbench.units import format_bytes, format_seconds
 if TYPE_CHECKING:
     import psutil
 
+    from workbench.client.values import BackendInfo, ServerInfo
     from workbench.runtime import ServerRecord
 
 _STOP_S = 20.0
@@ -123,15 +125,30 @@ def status(as_json: bool) -> None:
         "process": "unknown" if info.pid is None else str(info.pid),
         "memory": format_bytes(info.rss_bytes),
         "data": info.data_dir,
-        "started": f"{info.started_at or 'unknown'} {'by itself' if info.auto_started else ''}",
+        "started": _started(info),
         "idle exit": "never" if not info.idle_exit_s else format_seconds(info.idle_exit_s),
     }
     for backend in info.backends:
-        found = backend.version or "reachable" if backend.reachable else backend.error
-        rows[backend.name] = f"{backend.kind}, {found}"
+        rows[backend.name] = f"{backend.kind}, {_found(backend)}"
     width = max(map(len, rows))
     for name, value in rows.items():
         click.echo(safe(f"{name.ljust(width)}  {value}".rstrip()))
+
+
+def _started(info: ServerInfo) -> str:
+    if info.started_at is None:
+        return "unknown"
+    moment = datetime.fromisoformat(info.started_at).astimezone(UTC)
+    return f"{moment:%Y-%m-%d %H:%M} UTC{', by itself' if info.auto_started else ''}"
+
+
+def _found(backend: BackendInfo) -> str:
+    if backend.reachable:
+        return backend.version or "reachable"
+    if backend.source == "found":
+        # Nobody configured it, so that it is not there is no error.
+        return f"none at {backend.url} (embedded models need none)"
+    return backend.error or "not reachable"
 
 
 @click.command(short_help="Stop the server.")

@@ -88,14 +88,23 @@ def _translated(url: str, *, partial: Callable[[], str] | None = None) -> Iterat
     except httpx.ConnectTimeout as exc:
         raise RequestTimeout("connect", CONNECT_S) from exc
     except httpx.ConnectError as exc:
-        raise ConnectionFailed(url, str(exc) or "no connection") from exc
+        raise ConnectionFailed(url, str(exc) or "no connection", hint=_reach_hint(url)) from exc
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as exc:
         raise ConfigError(f"{url!r} is not an address of a server: {exc}", key="url") from exc
     except httpx.HTTPError as exc:
         reason = str(exc) or "the connection was reset"
         if partial is None:
-            raise ConnectionFailed(url, reason) from exc
+            raise ConnectionFailed(url, reason, hint=_reach_hint(url)) from exc
         raise StreamBroken(reason.rstrip("."), partial=partial()) from exc
+
+
+def _reach_hint(url: str) -> str:
+    if url.startswith("https://"):
+        return "Write http://, unless a proxy with TLS stands before the server."
+    return (
+        "Start a server there (workbench serve), or correct WORKBENCH_URL; "
+        "without it one is found or started on this machine."
+    )
 
 
 def traceparent(trace_id: str | None = None) -> str:
@@ -210,7 +219,7 @@ class HttpClient:
             raise RequestTimeout("total", timeout_s or 0.0) from exc
         decoded = _decode_body(data)
         if not response.is_success:
-            raise error_from_body(response.status_code, decoded)
+            raise _error_of(response, decoded)
         if isinstance(decoded, str):
             raise ProtocolError(f"The answer of {path} is not JSON: {decoded[:80]!r}.")
         return decoded
@@ -424,8 +433,20 @@ async def _refusal(response: httpx.Response) -> WorkbenchError:
         return ResponseError(
             f"The server answered {response.status_code} and no reason ({exc}).",
             status=response.status_code,
+            hint="Ask again; what the server wrote: workbench logs.",
         )
-    return error_from_body(response.status_code, _decode_body(data))
+    return _error_of(response, _decode_body(data))
+
+
+def _error_of(response: httpx.Response, body: object) -> WorkbenchError:
+    if isinstance(body, dict):
+        return error_from_body(response.status_code, body)
+    url = response.url.copy_with(path="/", query=None)
+    return ResponseError(
+        f"{url} answered {response.status_code} and nothing that a workbench server says.",
+        status=response.status_code,
+        hint="Correct WORKBENCH_URL: another program answers there.",
+    )
 
 
 async def _read_batches(

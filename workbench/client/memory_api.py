@@ -273,6 +273,7 @@ def named_setting(settings: Sequence[SettingValue], name: str) -> SettingValue:
     if found is None:
         near = nearest_names(name, [item.name for item in settings])
         hint = "Did you mean " + " or ".join(map(repr, near)) + "?" if near else None
+        hint = hint or "See them all: workbench settings."
         raise ConfigError(f"there is no setting {name!r}.", key=name, hint=hint)
     return found
 

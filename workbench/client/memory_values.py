@@ -216,8 +216,9 @@ class GpuStatus(Printed):
     warning: MemoryWarning | None = None
     as_of: float | str | None = None
 
-    def __str__(self) -> str:
-        lines = aligned([device.cells() for device in self.devices]) if self.devices else []
+    def text(self, width: int | None = None) -> str:
+        """Return what is printed; with `width`, in lines that are no longer where it can be."""
+        lines = aligned([device.cells() for device in self.devices], width) if self.devices else []
         lines += [f"{d.name or d.id}: {d.reason}" for d in self.devices if d.reason]
         if self.reason:
             lines.append(self.reason)
@@ -302,9 +303,11 @@ class QueueStatus(Printed):
     predicted_swaps: int | None = None
     wait_bound_s: WaitBound = WaitBound()
 
-    def __str__(self) -> str:
+    def text(self, width: int | None = None) -> str:
+        """Return what is printed; with `width`, in lines that are no longer where it can be."""
         bound = self.wait_bound_s
-        lines = aligned([lane.cells() for lane in self.lanes]) if self.lanes else ["(no requests)"]
+        rows = [lane.cells() for lane in self.lanes]
+        lines = aligned(rows, width) if rows else ["(no requests)"]
         if self.order:
             lines.append(f"next: {', then '.join(map(str, self.order))}")
         lines += [

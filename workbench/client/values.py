@@ -38,7 +38,12 @@ class Table(list[R], Generic[R]):
         self._empty = empty
 
     def __repr__(self) -> str:
-        lines = aligned([row.cells() for row in self]) if self else [f"({self._empty})"]
+        return self.text()
+
+    def text(self, width: int | None = None) -> str:
+        """Return what is printed; with `width`, in lines that are no longer where it can be."""
+        rows = [row.cells() for row in self]
+        lines = aligned(rows, width) if rows else [f"({self._empty})"]
         lines += [f"{backend}: {reason}" for backend, reason in self.errors]
         return "\n".join(lines)
 
@@ -62,7 +67,11 @@ class Printed:
         return {item.name: str(getattr(self, item.name)) for item in fields(self)}  # type: ignore[arg-type]
 
     def __str__(self) -> str:
-        return "\n".join(aligned([self.cells()]))
+        return self.text()
+
+    def text(self, width: int | None = None) -> str:
+        """Return what is printed; with `width`, in lines that are no longer where it can be."""
+        return "\n".join(aligned([self.cells()], width))
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         printer.text(str(self))
@@ -98,12 +107,33 @@ def _flat(value: Any) -> Any:
     return value
 
 
-def aligned(rows: Sequence[Mapping[str, str]]) -> list[str]:
-    """Return a line of titles and a line per row, in columns; all rows have the same titles."""
+def aligned(rows: Sequence[Mapping[str, str]], width: int | None = None) -> list[str]:
+    """Return a line of titles and a line per row, in columns; all rows have the same titles.
+
+    Args:
+        width: The most columns a line may have; where the table has more, each row is a paragraph
+            that names its values.
+    """
     titles = list(rows[0])
     table = [titles, *([row[title] for title in titles] for row in rows)]
     widths = [max(len(line[index]) for line in table) for index in range(len(titles))]
-    return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in table]
+    lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in table]
+    if width is None or max(map(len, lines)) <= width:
+        return lines
+    return [line for row in rows for line in _paragraph(row, width)]
+
+
+def _paragraph(row: Mapping[str, str], width: int) -> list[str]:
+    """Return the first value of a row on a line, and the others below with their titles."""
+    (_, first), *others = row.items()
+    lines = [first]
+    for title, value in others:
+        piece = f"{title.lower()} {value}"
+        if len(lines) > 1 and len(lines[-1]) + len(piece) + 2 <= width:
+            lines[-1] += f", {piece}"
+        else:
+            lines.append(f"  {piece}")
+    return lines
 
 
 def time_left(moment: datetime | None) -> str:
@@ -121,7 +151,12 @@ def shown(value: object) -> str:
 
 @dataclass(frozen=True)
 class BackendInfo:
-    """One backend of the server; `error` says why it is not reachable."""
+    """One backend of the server.
+
+    Attributes:
+        error: Why it is not reachable.
+        source: The file that names it, or `found` for one that is only looked for.
+    """
 
     name: str
     kind: str = ""
@@ -129,6 +164,7 @@ class BackendInfo:
     reachable: bool = False
     error: str | None = None
     version: str | None = None
+    source: str | None = None
 
 
 @dataclass(frozen=True)

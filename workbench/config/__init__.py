@@ -136,7 +136,8 @@ def load_config(
     environment = os.environ if env is None else env
     given = {key: value for key, value in (flags or {}).items() if value is not None}
     data_dir, data_source = _data_dir(given, environment)
-    toml = TomlFile(Path(environment.get("WORKBENCH_CONFIG") or data_dir / "workbench.toml"))
+    named = environment.get("WORKBENCH_CONFIG")
+    toml = TomlFile(Path(named or data_dir / "workbench.toml"), named=bool(named))
     changed = changed_settings(data_dir)
     values: dict[str, Any] = {"data_dir": data_dir}
     sources = {"data_dir": data_source}
@@ -164,14 +165,27 @@ def load_config(
     )
 
 
+_FLAG = "command line"
+
+
 def _data_dir(flags: Mapping[str, object], env: Mapping[str, str]) -> tuple[Path, str]:
     setting = SETTINGS[0]
+    source = "default"
+    folder = Path(platformdirs.user_data_dir("workbench", appauthor=False))
     if "data_dir" in flags:
-        return _convert(setting, str(flags["data_dir"]), where="flag"), "flag"
-    if env.get("WORKBENCH_DATA_DIR"):
-        where = "environment WORKBENCH_DATA_DIR"
-        return _convert(setting, env["WORKBENCH_DATA_DIR"], where=where), where
-    return Path(platformdirs.user_data_dir("workbench", appauthor=False)), "default"
+        source = "flag"
+        folder = _convert(setting, str(flags["data_dir"]), where=_FLAG)
+    elif env.get("WORKBENCH_DATA_DIR"):
+        source = "environment WORKBENCH_DATA_DIR"
+        folder = _convert(setting, env["WORKBENCH_DATA_DIR"], where=source)
+    there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    if there.exists() and not there.is_dir():
+        raise ConfigError(
+            f"the data folder {folder} cannot be: {there} is a file.",
+            key="data_dir",
+            hint="Choose a folder: --data-dir or WORKBENCH_DATA_DIR.",
+        )
+    return folder, source
 
 
 def changed_settings(data_dir: Path) -> dict[str, Any]:
@@ -198,7 +212,7 @@ def _pick(
     toml: TomlFile,
 ) -> tuple[Any, str]:
     if setting.key in flags:
-        return _convert(setting, flags[setting.key], where="flag"), "flag"
+        return _convert(setting, flags[setting.key], where=_FLAG), "flag"
     if setting.env and env.get(setting.env):
         where = f"environment {setting.env}"
         return _convert(setting, env[setting.env], where=where), where

@@ -16,9 +16,13 @@ _LISTS = {"alert", "backend", "token"}
 
 
 class TomlFile:
-    """The user's file, with the line of each key for error messages."""
+    """The user's file, with the line of each key for error messages.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        named: Whether the user named it: then it must be there.
+    """
+
+    def __init__(self, path: Path, *, named: bool = False) -> None:
         self.path = path
         self._text = ""
         self.tables: dict[str, Any] = {}
@@ -26,10 +30,17 @@ class TomlFile:
             # Windows' Notepad begins a file with a byte order mark.
             self._text = path.read_text(encoding="utf-8-sig")
             self.tables = tomllib.loads(self._text)
-        except FileNotFoundError:
-            return
-        except (OSError, UnicodeDecodeError) as exc:
-            raise ConfigError(f"cannot be read: {exc}.", file=str(path)) from exc
+        except FileNotFoundError as exc:
+            if named:
+                hint = "Correct WORKBENCH_CONFIG, or clear it."
+                raise ConfigError("there is no such file.", file=str(path), hint=hint) from exc
+        except OSError as exc:
+            hint = "Make it a file that you may read, or move it away."
+            text = f"cannot be read: {exc.strerror}."
+            raise ConfigError(text, file=str(path), hint=hint) from exc
+        except UnicodeDecodeError as exc:
+            hint = "Save it again as UTF-8."
+            raise ConfigError(f"cannot be read: {exc}.", file=str(path), hint=hint) from exc
         except tomllib.TOMLDecodeError as exc:
             found = re.search(r"at line (\d+)", str(exc))
             line = int(found[1]) if found else self._text.count("\n") + 1

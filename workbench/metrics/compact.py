@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import duckdb
 import msgspec
@@ -48,6 +47,7 @@ from workbench.metrics.schema import SCHEMA, Schema, Table
 from workbench.metrics.sealing import Sealer
 from workbench.metrics.sources import live_rows, sealed_rows
 from workbench.metrics.views import Views, blobs_named
+from workbench.scratch import ScratchFolder
 from workbench.units import sortable_id
 
 GRACE_S = 60.0
@@ -112,8 +112,8 @@ def compact(
     try:
         if not lock.acquire(wait=wait):
             return None
-        with TemporaryDirectory(prefix="workbench-compact-") as spill:
-            return _Compaction(store, schema, grace_s, Path(spill)).run(retention_days or {})
+        with ScratchFolder("workbench-compact-") as spill:
+            return _Compaction(store, schema, grace_s, spill.path).run(retention_days or {})
     except (OSError, duckdb.Error) as exc:
         raise StoreError(f"The metrics in {store} could not be sealed: {exc}") from exc
     finally:

@@ -16,7 +16,6 @@ import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
@@ -35,6 +34,7 @@ from workbench.metrics.schema import SCHEMA, Column, Schema, Table
 from workbench.metrics.sealing import Sealer
 from workbench.metrics.sources import name, quoted, table_rows
 from workbench.metrics.views import VIEWS, Views, blobs_named
+from workbench.scratch import ScratchFolder
 from workbench.units import rfc3339, utc_now
 
 FORMATS = ("parquet", "csv", "jsonl", "duckdb", "otlp-json")
@@ -220,13 +220,13 @@ def import_metrics(
         raise StoreError(f"{origin} is the store itself.")
     store.mkdir(parents=True, exist_ok=True)
     lock = FileLock(store / COMPACT_LOCK)
-    with lock, TemporaryDirectory(prefix="workbench-import-") as spill:
+    with lock, ScratchFolder("workbench-import-") as spill:
         manifest = read_manifest(store)
         if not manifest.known and any(store.glob("*/*/*.parquet")):
             raise StoreError(f"{store} has no manifest.", hint="Make it anew: workbench clean.")
-        sealer = Sealer(store, manifest, schema, Path(spill))
+        sealer = Sealer(store, manifest, schema, spill.path)
         try:
-            return _add_all(sealer, origin, schema, Path(spill))
+            return _add_all(sealer, origin, schema, spill.path)
         except duckdb.Error as exc:
             raise StoreError(f"{origin} cannot be imported: {exc}") from exc
         finally:
@@ -365,7 +365,7 @@ def _outside(column: Column, form: str) -> str:
 
 @contextlib.contextmanager
 def _reading(folder: Path, schema: Schema) -> Iterator[tuple[duckdb.DuckDBPyConnection, Views]]:
-    with TemporaryDirectory(prefix="workbench-export-") as spill:
+    with ScratchFolder("workbench-export-") as spill:
         connection = duckdb.connect()
         try:
             for setting in (
@@ -373,10 +373,10 @@ def _reading(folder: Path, schema: Schema) -> Iterator[tuple[duckdb.DuckDBPyConn
                 "SET enable_progress_bar=false",
                 "SET memory_limit='1GB'",
                 "SET autoinstall_known_extensions=false",
-                f"SET temp_directory={quoted(spill)}",
+                f"SET temp_directory={quoted(str(spill.path))}",
             ):
                 connection.execute(setting)
-            yield connection, Views(connection, folder.expanduser().resolve(), schema, Path(spill))
+            yield connection, Views(connection, folder.expanduser().resolve(), schema, spill.path)
         except (OSError, duckdb.Error) as exc:
             raise StoreError(f"The metrics could not be exported: {exc}") from exc
         finally:

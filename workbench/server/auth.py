@@ -88,10 +88,16 @@ def check(
         return Refusal(
             401,
             "a token is needed",
-            "Send 'Authorization: Bearer <token>', or set server.open_ollama_api = true.",
+            "Set WORKBENCH_TOKEN to the server's token (other programs send 'Authorization: Bearer "
+            "<token>'), or set server.open_ollama_api = true for Ollama clients.",
         )
     if not _is_own(rules, given) and token_hash(given) not in rules.named:
-        return Refusal(401, "the token is wrong", "`workbench status` shows the running server.")
+        return Refusal(
+            401,
+            "the token is wrong",
+            "Set WORKBENCH_TOKEN to the one the server was started with (its WORKBENCH_TOKEN or "
+            "`workbench serve --token`), or to one of its [[token]] entries.",
+        )
     return None
 
 

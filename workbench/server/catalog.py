@@ -125,7 +125,11 @@ class Catalog:
         """Return why the models of a backend are not known, or `None`."""
         known = self._listings.get(name)
         if known is None:
-            return ConnectionFailed(name, f"no answer within {LIST_WAIT_S:g} s")
+            return ConnectionFailed(
+                name,
+                f"no answer within {LIST_WAIT_S:g} s",
+                hint="Try again, or see what is wrong with it: workbench doctor.",
+            )
         return known.error
 
     async def _list(self, backend: Backend, *, fresh: bool) -> None:

@@ -27,6 +27,12 @@ from workbench.server.protocol import Limits, guarded
 
 log = logging.getLogger("workbench")
 
+_FOLDER_HINT = "Choose a folder that you may write: --data-dir or WORKBENCH_DATA_DIR."
+_PORT_ERRORS = {
+    errno.EADDRINUSE: "Choose another --port; 0 takes a free one.",
+    errno.EACCES: "Choose a --port of 1024 or more; lower ones are the administrator's.",
+}
+
 # Streams that run when the server ends get this long to see that they were cancelled.
 GRACE_S = 3
 
@@ -80,8 +86,23 @@ def _make_data_dir(config: Config) -> None:
         config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as exc:
         raise ConfigError(
-            f"the data folder {config.data_dir} cannot be made: {exc.strerror}.", key="data_dir"
+            f"the data folder {config.data_dir} cannot be made: {exc.strerror}.",
+            key="data_dir",
+            hint=_FOLDER_HINT,
         ) from exc
+    if not os.access(config.data_dir, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"the data folder {config.data_dir} cannot be written.",
+            key="data_dir",
+            hint=_FOLDER_HINT,
+        )
+    models = config.engine_models_dir
+    if models.exists() and not models.is_dir():
+        raise ConfigError(
+            f"the models folder {models} is a file.",
+            key="engine.models_dir",
+            hint="Set engine.models_dir (WORKBENCH_MODELS_DIR) to a folder.",
+        )
 
 
 def listen(config: Config) -> socket.socket:
@@ -103,8 +124,10 @@ def listen(config: Config) -> socket.socket:
             if exc.errno != errno.EADDRINUSE or chosen:
                 raise ConfigError(
                     f"cannot listen on {config.host}:{port}: {exc.strerror}.",
-                    key="server.port",
-                    hint="Choose another --port; 0 takes a free one.",
+                    key="server.port" if exc.errno in _PORT_ERRORS else "server.host",
+                    hint=_PORT_ERRORS.get(
+                        exc.errno or 0, "Choose a --host that is an address of this machine."
+                    ),
                 ) from exc
     raise ConfigError(f"no free port on {config.host}.", key="server.port")
 

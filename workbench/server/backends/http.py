@@ -75,19 +75,22 @@ def make_client(
     )
 
 
+_REACH = "Start that server, or correct its address in workbench.toml (Ollama's also: OLLAMA_HOST)."
+
+
 @contextmanager
 def translated(url: str, *, streaming: bool = False) -> Iterator[None]:
     """Turn httpx's errors into ours; in mid-stream a lost connection is a broken stream."""
     try:
         yield
     except (httpx.ConnectError, httpx.ConnectTimeout) as exc:
-        raise ConnectionFailed(url, _reason(exc)) from exc
+        raise ConnectionFailed(url, _reason(exc), hint=_REACH) from exc
     except httpx.RequestError as exc:
         if streaming:
             raise StreamBroken(_reason(exc)) from exc
-        raise ConnectionFailed(url, _reason(exc)) from exc
+        raise ConnectionFailed(url, _reason(exc), hint=_REACH) from exc
     except httpx.InvalidURL as exc:
-        raise ConnectionFailed(url, _reason(exc)) from exc
+        raise ConnectionFailed(url, _reason(exc), hint=_REACH) from exc
 
 
 def _reason(exc: Exception) -> str:

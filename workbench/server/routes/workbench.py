@@ -28,6 +28,7 @@ async def info(request: Request) -> Response:
     """Describe the server and its backends."""
     core = core_of(request)
     facts = await asyncio.gather(*(backend.facts() for backend in core.backends.values()))
+    sources = {entry.name: entry.source for entry in core.config.backends}
     process = psutil.Process()
     return json_response(
         {
@@ -50,6 +51,7 @@ async def info(request: Request) -> Response:
                     "reachable": fact.reachable,
                     "error": fact.error,
                     "version": fact.version,
+                    "source": sources.get(fact.name, "found"),
                 }
                 for fact in facts
             ],
