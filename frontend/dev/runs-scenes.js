@@ -2,7 +2,7 @@
 import { sleep } from "./scenes.js";
 
 /** Wait for an element: a loaded machine takes its time. */
-async function seen(selector) {
+export async function seen(selector) {
   for (let tries = 0; tries < 800 && !document.querySelector(selector); tries += 1) await sleep(25);
   return document.querySelector(selector);
 }

@@ -1,8 +1,8 @@
 """Take screenshots of the scenes: `python frontend/dev/shots.py FOLDER [scene ...]`.
 
 A scene of the models panel is named `models/mixed`, one of the dashboard `dashboard/full`, one of
-the runs panel `runs/list`.  Run it from the repository's root: what the last two show is made by
-tests/widgets/metrics_store.py and tests/widgets/run_store.py.
+the runs panel `runs/list`, and so on.  Run it from the repository's root: what all but the first
+two show is made by tests/widgets/metrics_store.py, run_store.py and lanes_store.py.
 """
 
 from __future__ import annotations
@@ -34,7 +34,13 @@ SCENES = (
     "dashboard/none dashboard/reading dashboard/unreadable dashboard/noserver dashboard/taken "
     "dashboard/kernelgone runs/list runs/running runs/waiting runs/done runs/failed runs/lost "
     "runs/timeline runs/step runs/chart runs/items runs/question runs/cancelling runs/choose "
-    "runs/form runs/wrong runs/empty runs/unreadable runs/large runs/kernelgone"
+    "runs/form runs/wrong runs/empty runs/unreadable runs/large runs/kernelgone "
+    "dialogue/setup dialogue/drafted dialogue/missing dialogue/ready dialogue/speaking "
+    "dialogue/lanes dialogue/paused dialogue/approve dialogue/edit dialogue/failed dialogue/ended "
+    "dialogue/branch dialogue/stored dialogue/person dialogue/kernelgone compare/welcome "
+    "compare/answered compare/diff compare/failed compare/ranking compare/changed "
+    "compare/streaming compare/stopped compare/blind compare/missing compare/side "
+    "compare/settings compare/kernelgone"
 ).split()
 MEASURED = ("paced", "flood", "giant", "history")
 
@@ -60,6 +66,15 @@ def make_runs() -> None:
 
     (MADE / "runs.json").write_text(json.dumps(picture(MADE / "data", time.time())))
     (MADE / "plotly.js").write_bytes(plotly_js())
+
+
+def make_lanes() -> None:
+    """Make what the scenes of dialogues and comparisons need: pictures of real ones."""
+    sys.path.insert(0, str(HERE.parents[1]))
+    from tests.widgets.lanes_store import compare_pictures, dialogue_pictures
+
+    (MADE / "dialogue.json").write_text(json.dumps(dialogue_pictures(MADE / "talks")))
+    (MADE / "compare.json").write_text(json.dumps(compare_pictures()))
 
 
 class Pages(http.server.SimpleHTTPRequestHandler):
@@ -89,6 +104,8 @@ def main() -> None:
         make_dashboard()
     if any(scene.startswith("runs/") for scene in scenes):
         make_runs()
+    if any(scene.startswith(("dialogue/", "compare/")) for scene in scenes):
+        make_lanes()
     server = serve()
     with sync_playwright() as pw:
         browser = pw.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)

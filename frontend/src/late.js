@@ -4,6 +4,9 @@
  * @typedef {object} LateModule
  * @property {(source: string, display: boolean) => string} toMathML
  * @property {(code: string, lang: string) => string|null} colour
+ * @property {string[]} MATH_TAGS
+ * @property {string[]} MATH_ATTRIBUTES
+ * @property {(value: string) => string} mathStyle
  */
 
 /** Holds back what needs the late module until it is there. */

@@ -20,7 +20,7 @@ function replace(code, module) {
     const span = document.createElement("span");
     span.className = display ? "wb-formula wb-display" : "wb-formula";
     span.title = source;
-    span.append(safeMath(module.toMathML(source, display)));
+    span.append(safeMath(module.toMathML(source, display), module));
     code.replaceWith(span);
   } catch (error) {
     code.classList.add("wb-math-error");

@@ -2,14 +2,20 @@
 
 /** How long one slice may take, in milliseconds. */
 export const SLICE_MS = 10;
+/** How much of what a job once took counts at its next turn: some turns have little to do. */
+const REMEMBERED = 0.9;
 
 /**
  * Calls jobs once per animation frame; a job that has more to do returns true and is called again.
+ * A job that took longer last time than is left of the slice waits for the next frame: what several
+ * answers draw is laid out and painted in the same task, and would add up.
  * A hidden page has no animation frames: a timer takes over.
  */
 export class Pump {
   constructor() {
     this.jobs = new Set();
+    /** What each job took, in milliseconds. */
+    this.took = new WeakMap();
     this.before = null;
     this.after = null;
     this.scheduled = false;
@@ -50,11 +56,18 @@ export class Pump {
   #run() {
     if (this.closed) return;
     this.before?.();
-    const deadline = performance.now() + SLICE_MS;
+    const start = performance.now();
+    const deadline = start + SLICE_MS;
+    let now = start;
     for (const job of [...this.jobs]) {
+      const usual = this.took.get(job) ?? 0;
+      // The first is run in any case; those that wait stand in front next time.
+      if (now > start && now + usual > deadline) break;
       this.jobs.delete(job);
       if (job(deadline)) this.jobs.add(job);
-      if (performance.now() >= deadline) break;
+      const begun = now;
+      now = performance.now();
+      this.took.set(job, Math.max(now - begun, usual * REMEMBERED));
     }
     this.after?.();
     if (this.jobs.size) this.#schedule();

@@ -1,5 +1,5 @@
 /** The only door through which HTML text becomes elements. */
-import createDOMPurify from "dompurify";
+import createDOMPurify from "dompurify/purify.min.js";
 import { safeLink } from "./text.js";
 
 const TAGS = (
@@ -19,20 +19,6 @@ const HIGHLIGHT_WORDS = new Set([
   "constant_",
   "invoke__",
 ]);
-
-const MATH_TAGS = (
-  "math semantics mrow mi mn mo ms mspace mtext mfrac msqrt mroot mstyle merror mpadded mphantom " +
-  "msub msup msubsup munder mover munderover mmultiscripts mprescripts none mtable mtr mtd menclose"
-).split(" ");
-const MATH_ATTRIBUTES = (
-  "accent accentunder align class columnalign columnlines columnspacing depth display displaystyle fence " +
-  "form frame height largeop linethickness lspace mathcolor mathsize mathvariant maxsize minsize " +
-  "movablelimits notation rowalign rowlines rowspacing rspace scriptlevel separator stretchy style " +
-  "symmetric voffset width"
-).split(" ");
-const MATH_STYLE =
-  /^(?:color|padding|padding-(?:left|right|top|bottom)|margin|margin-(?:left|right)|text-align|math-style|math-depth|width|border-[a-z]+|border|display|background-color):[\w\s#.%+-]+$/;
-const LONGEST_LENGTH = /\d{4,}|e\d/i;
 
 /** Make a sanitiser for a window; each has its own so that nobody's hooks meet ours. */
 function makePurifier() {
@@ -57,14 +43,9 @@ function keptClasses(value) {
   return words.filter((w) => CLASSES.test(w) || HIGHLIGHT_WORDS.has(w) || /^tml-[\w-]+$/.test(w)).join(" ");
 }
 
-function keptStyle(value) {
-  const rules = value.split(";").map((rule) => rule.trim().replace(/\s*:\s*/, ":"));
-  return rules
-    .filter((rule) => MATH_STYLE.test(rule) && !LONGEST_LENGTH.test(rule.replace(/#\w+/, "")))
-    .join(";");
-}
-
 let purifier = null;
+/** What may stand in `style`: nothing, until the rules of formulas are there. */
+let keptStyle = () => "";
 
 function clean(html, config) {
   purifier ??= makePurifier();
@@ -88,8 +69,10 @@ export function safeFragment(html) {
 /**
  * Turn MathML text into elements, leaving only what formulas need.
  * @param {string} mathml
+ * @param {import("./mathrules.js")} rules They come with the late module: without it there is no formula.
  * @returns {DocumentFragment}
  */
-export function safeMath(mathml) {
+export function safeMath(mathml, { MATH_TAGS, MATH_ATTRIBUTES, mathStyle }) {
+  keptStyle = mathStyle;
   return clean(mathml, { ALLOWED_TAGS: MATH_TAGS, ALLOWED_ATTR: MATH_ATTRIBUTES });
 }

@@ -61,16 +61,23 @@ export function shortName(name) {
   return String(name ?? "").replace(/:latest$/, "");
 }
 
+/** A message as it may be shown behind another sentence: a plain first word begins with a capital. */
+export function sentence(text) {
+  return visible(text).replace(/^[a-z]+(?=\s)/, (word) => word[0].toUpperCase() + word.slice(1));
+}
+
 /** Tokens per second for people: `9.6`, `48`, `6,682`. */
 export function rate(value) {
   return value < 10 ? value.toFixed(1) : NUMBER.format(Math.round(value));
 }
 
-/** Seconds for people: `0.42 s`, `12 s`, `3 min 5 s`. */
+/** Seconds for people: `<0.01 s`, `0.42 s`, `12 s`, `3 min 5 s`. */
 export function seconds(value) {
+  if (value > 0 && value < 0.005) return "<0.01 s";
   if (value < 10) return `${value.toFixed(value < 1 ? 2 : 1)} s`;
-  if (value < 60) return `${Math.round(value)} s`;
-  return `${Math.floor(value / 60)} min ${Math.round(value % 60)} s`;
+  const whole = Math.round(value);
+  if (whole < 60) return `${whole} s`;
+  return `${Math.floor(whole / 60)} min ${whole % 60} s`;
 }
 
 /** Bytes for people, in powers of 1000: `1.2 GB`. */

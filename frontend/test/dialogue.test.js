@@ -48,7 +48,7 @@ test("a lane at rest tells how its last answer ended", () => {
   assert.deepEqual(restWords({ phase: "idle" }), ["Not asked yet", ""]);
   assert.deepEqual(restWords({ phase: "done", detail: "stop", tps: 12.34, tok: 99, ttft: 0.42 }), ["Done", "12 tokens/s · 99 tokens · first after 0.42 s"]);
   assert.deepEqual(restWords({ phase: "done", detail: "length" }), ["Ended at the token limit", ""]);
-  assert.deepEqual(restWords({ phase: "done", detail: "LoadFailed" }), ["Failed: LoadFailed", ""]);
+  assert.deepEqual(restWords({ phase: "done", detail: "LoadFailed" }), ["Failed", ""]);
 });
 
 function lanes() {

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { toHtml } from "../src/markdown.js";
-import { bytes, isRasterData, safeLink, seconds, visible } from "../src/text.js";
+import { bytes, isRasterData, safeLink, seconds, sentence, visible } from "../src/text.js";
 
 test("HTML of the model is shown as text", () => {
   for (const text of [
@@ -83,6 +83,7 @@ test("noise does not hold up the parser", () => {
 });
 
 test("figures are for people", () => {
-  assert.deepEqual(["0.42 s", "9.5 s", "12 s", "3 min 5 s"], [0.42, 9.5, 12.2, 185].map(seconds));
+  assert.deepEqual(["0.00 s", "<0.01 s", "0.42 s", "9.5 s", "12 s", "1 min 0 s", "3 min 0 s", "3 min 5 s"], [0, 0.003, 0.42, 9.5, 12.2, 59.7, 179.8, 185].map(seconds));
+  assert.deepEqual(["Model 'x' is gone", "qwen3:8b is gone", "It is so"], ["model 'x' is gone", "qwen3:8b is gone", "It is so"].map(sentence));
   assert.deepEqual(["12 B", "1.2 kB", "3.3 GB", "802 kB"], [12, 1200, 3.3e9, 802000].map(bytes));
 });

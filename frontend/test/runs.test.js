@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { layersOf, layout, line, shortEdges } from "../src/runs/layout.js";
 import { scaleOf } from "../src/runs/timeline.js";
-import { badge, canResume, chosen, doing, moment, RUNS, stateOf, stepLine, stepName, STEPS, took } from "../src/runs/words.js";
+import { badge, canResume, chosen, doing, errorWords, moment, RUNS, stateOf, stepLine, stepName, STEPS, time, took } from "../src/runs/words.js";
 
 const SIZE = { along: 50, across: 100, gapAlong: 20, gapAcross: 10 };
 const plan = (text) =>
@@ -102,11 +102,19 @@ test("runs are chosen by state and plan, the newest first", () => {
 });
 
 test("what a run does is one line", () => {
-  assert.equal("Your answer is needed at ok", doing(row({ status: "running", asks: ["ok"] })));
+  assert.equal("Your answer is needed at step ok", doing(row({ status: "running", asks: ["ok"] })));
+  assert.equal("Your answer is needed at steps ok, go", doing(row({ status: "waiting", asks: ["ok", "go"] })));
+  assert.equal("Run workbench resume", doing(row({ status: "failed", error: { message: "Run `workbench resume`" } })));
   assert.equal("ask 3 of 9, writing and 1 more", doing(row({ status: "running", active: [{ id: "ask", done: 3, items: 9, phase: "writing" }, { id: "b" }] })));
   assert.equal("Answered; it goes on when it is resumed", doing(row({ status: "waiting" })));
   assert.deepEqual([false, true, true, false], ["done", "failed", "lost", "running"].map((status) => canResume(row({ status }))));
   assert.deepEqual([10, 5, null], [took(row({}), 99), took(row({ status: "running" }), 5), took(row({ status: "lost", ended: null }), 9)]);
+});
+
+test("errors and times are words", () => {
+  const types = ["StepFailed", "HTTPStatusError", "OSError", "ValueError", null];
+  assert.deepEqual(["Step failed", "HTTP status error", "OS error", "Value error", "Error"], types.map(errorWords));
+  assert.deepEqual(["<0.01 s", "59 min 59 s", "2 h", "2 h 4 min", "3 d", "3 d 2 h"], [0.001, 3599, 7200, 7440, 259200, 266400].map(time));
 });
 
 test("a step is told in a line, and in full for the ear", () => {

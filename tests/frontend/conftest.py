@@ -42,9 +42,26 @@ def _runs() -> bytes:
         return json.dumps(picture(Path(folder), time.time())).encode()
 
 
+@functools.cache
+def _dialogue() -> bytes:
+    from tests.widgets.lanes_store import dialogue_pictures
+
+    with tempfile.TemporaryDirectory() as folder:
+        return json.dumps(dialogue_pictures(Path(folder))).encode()
+
+
+@functools.cache
+def _compare() -> bytes:
+    from tests.widgets.lanes_store import compare_pictures
+
+    return json.dumps(compare_pictures()).encode()
+
+
 MADE = {
     "/made/picture.json": _picture,
     "/made/runs.json": _runs,
+    "/made/dialogue.json": _dialogue,
+    "/made/compare.json": _compare,
     "/made/plotly.js": plotly_js,
 }
 

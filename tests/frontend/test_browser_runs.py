@@ -172,7 +172,7 @@ def test_the_timeline(show: Show) -> None:
     page = show("timeline")
     bars = page.get_by_role("list", name="Steps in time")
     expect(bars.get_by_role("listitem")).to_have_count(13)
-    expect(page.get_by_text("2 h 0 min in which nothing was at work are folded.")).to_be_visible()
+    expect(page.get_by_text("2 h in which nothing was at work are folded.")).to_be_visible()
     kinds = bars.locator('[data-step="look"] .wbr-span').evaluate_all(
         "spans => spans.map((span) => span.dataset.kind)"
     )

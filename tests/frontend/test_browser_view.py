@@ -497,6 +497,31 @@ def test_figures_that_are_missing_leave_no_gap(scene: Scene) -> None:
     assert abs(first - page.locator(".wb-answer .wb-foot").evaluate(left)) < 8
 
 
+def test_a_dialogue_whose_kernel_is_gone(scene: Scene) -> None:
+    """The lane that was at work was interrupted, and nothing offers to go on."""
+    page = scene.show("kernelgone", widget="dialogue")
+    words = page.locator(".wb-lane-now .wb-phase-word")
+    expect(words).to_have_text(["Done", "Interrupted"])
+    expect(page.get_by_role("button", name="Go on", exact=True)).to_be_hidden()
+    expect(page.get_by_role("button", name="Start the dialogue")).to_be_hidden()
+
+
+def test_a_failed_turn_is_told_in_words(scene: Scene) -> None:
+    """The head of a lane names no class; the turn says what went wrong."""
+    page = scene.show("failed", widget="dialogue")
+    expect(page.locator(".wb-lane-now .wb-phase-word")).to_have_text(["Done", "Failed"])
+    expect(page.get_by_role("alert").filter(visible=True)).to_contain_text("out of memory")
+    page.get_by_label("Parameters of Bob").click()
+    expect(page.get_by_label("System prompt")).to_be_focused()
+
+
+def test_a_composer_without_its_kernel(scene: Scene) -> None:
+    """It takes nothing, and what its keys do is not promised."""
+    page = scene.show("gone")
+    expect(page.get_by_label("Message", exact=True)).to_be_disabled()
+    expect(page.locator(".wb-keys")).to_be_hidden()
+
+
 FAINT = """() => {
     const cv=document.createElement('canvas').getContext('2d',{ willReadFrequently: true });
     const rgba=c=>{cv.clearRect(0,0,1,1);
@@ -548,6 +573,10 @@ CONTRAST = {
     "models": "mixed down low swap settings get empty log kernelgone",
     "dashboard": "full detail failed alerts empty unreadable kernelgone",
     "runs": "list waiting failed timeline step items question wrong empty unreadable kernelgone",
+    "dialogue": "setup drafted missing ready speaking lanes paused approve edit failed ended "
+    "branch stored person kernelgone",
+    "compare": "welcome answered diff failed ranking changed streaming stopped blind missing side "
+    "settings kernelgone",
 }
 
 

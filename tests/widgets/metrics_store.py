@@ -92,7 +92,8 @@ class _Week:
             "backend_kind": "ollama",
             "gen_ai_operation_name": "chat",
             "gen_ai_request_model": name,
-            "gen_ai_response_model": name,
+            # Some servers answer with the name as it was asked for, without its tag.
+            "gen_ai_response_model": name.split(":")[0],
             "quantization": "Q4_K_M",
             "num_ctx": 8192,
             "options": {"temperature": 0.7, "top_p": 0.9, "seed": 4},

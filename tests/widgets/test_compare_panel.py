@@ -447,7 +447,8 @@ def test_headless_is_a_table_without_a_widget(
     left, right = comparison.sides(0)
     comparison.vote(0, left, right, "a", voter="me")
     page = panel.static_bundle()["text/html"]
-    assert f"<td>{left}</td>" in page
+    assert f"<tr><td>0</td><td>{left}</td>" in page, "a prompt has the number that vote() takes"
+    assert page.count("<tr><td>0</td>") == 3
     assert None is panel._view
 
 

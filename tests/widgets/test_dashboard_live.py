@@ -220,6 +220,7 @@ def test_details(show: Show, week: Path) -> None:
     rows = held["table"]["rows"]
     view.send("detail", id=rows[0]["id"])
     detail = view.until(lambda p: p["detail"]["id"] == rows[0]["id"])["detail"]
+    assert rows[0]["model"] == detail["model"]
     assert ["user", "assistant"] == [message["role"] for message in detail["messages"]]
     assert metrics_store.ANSWER == detail["messages"][1]["parts"][0]["text"]
     assert {"temperature": 0.7, "top_p": 0.9, "seed": 4} == detail["options"]

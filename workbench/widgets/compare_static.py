@@ -47,7 +47,7 @@ def _table(comparison: Comparison) -> str:
         hidden = comparison.hidden(asked.index)
         for name, answer in comparison.shown(asked.index):
             made = answer.generation
-            cells = [asked.index + 1, name, "", "", "", "hidden until the vote"]
+            cells = [asked.index, name, "", "", "", "hidden until the vote"]
             if not hidden and made is None:
                 cells[-1] = answer.status
             elif not hidden and made is not None:
@@ -78,6 +78,6 @@ def _votes(comparison: Comparison) -> str:
         verdict = vote["verdict"]
         won = _VERDICTS.get(verdict) or told[verdict]
         between = f"{told['a']} and {told['b']}"
-        rows.append(f"<tr>{''.join(map(_cell, (index + 1, text, between, won)))}</tr>")
+        rows.append(f"<tr>{''.join(map(_cell, (index, text, between, won)))}</tr>")
     head = "".join(_cell(text, "th") for text in ("Prompt", "Text", "Between", "Better"))
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"

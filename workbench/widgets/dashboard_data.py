@@ -264,7 +264,8 @@ def _row(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _model(row: Mapping[str, Any]) -> str:
-    name = row.get("gen_ai_response_model") or row.get("gen_ai_request_model")
+    # As the list of requests names it (`workbench.metrics.views.MODEL`).
+    name = row.get("gen_ai_request_model") or row.get("gen_ai_response_model")
     return str(name or "unknown model")
 
 

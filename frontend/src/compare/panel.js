@@ -1,8 +1,8 @@
 /** A comparison as a whole: takes what the protocol says and lets the parts draw it. */
 import { laneKeys } from "../lanes/keys.js";
 import { askLab } from "../lab.js";
-import { visible } from "../text.js";
-import { h, setText, show } from "../view/dom.js";
+import { sentence, visible } from "../text.js";
+import { h, prose, setText, show } from "../view/dom.js";
 import { openOnly } from "../view/drawer.js";
 import { LiveView } from "../view/live.js";
 import { Composer } from "./composer.js";
@@ -111,8 +111,8 @@ export class CompareView extends LiveView {
     if (this.problem.dataset.key === key) return;
     this.problem.dataset.key = key;
     this.problem.replaceChildren(
-      h("div", {}, h("strong", {}, unasked.length ? "Nothing was asked. " : "These models cannot be asked. "), visible(problem.text)),
-      problem.hint ? h("div", { class: "wb-note" }, visible(problem.hint)) : "",
+      h("div", {}, h("strong", {}, unasked.length ? "Nothing was asked. " : "These models cannot be asked. "), sentence(problem.text)),
+      problem.hint ? h("div", { class: "wb-note" }, ...prose(problem.hint)) : "",
       unasked.length ? h("button", { type: "button", class: "wb-tb wb-retry", on: { click: () => this.run("") } }, "Try again") : "",
     );
   }

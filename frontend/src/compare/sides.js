@@ -58,7 +58,7 @@ function badgesOf(lane) {
 
 function noteOf({ held, reason, text, think, error }) {
   if (held) return "Hidden until every answer is there.";
-  return reason && !text && !think && !error ? "The answer is empty." : null;
+  return reason && reason !== "cancelled" && reason !== "interrupted" && !text && !think && !error ? "The answer is empty." : null;
 }
 
 /** An answer in its lane. */

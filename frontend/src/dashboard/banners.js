@@ -1,6 +1,6 @@
 /** What stands above the figures: alerts, trouble with the store, and what was done. */
 import { visible } from "../text.js";
-import { copyText, flash, h, icon, iconButton, show } from "../view/dom.js";
+import { copyText, flash, h, icon, iconButton, prose, show } from "../view/dom.js";
 
 /** The alerts that hold now. */
 export class Alerts {
@@ -33,7 +33,7 @@ export class Trouble {
         {},
         h("strong", {}, "The metrics cannot be read. "),
         visible(store.text),
-        h("span", { class: "wbd-hint" }, ` ${visible(store.hint ?? "")} Trying again by itself.`),
+        h("span", { class: "wbd-hint" }, ` `, ...prose(`${store.hint ?? ""} Trying again by itself.`)),
       ),
     );
   }
@@ -59,7 +59,7 @@ export class Said {
         {},
         visible(said.text),
         said.path ? h("code", { class: "wbd-path" }, visible(said.path)) : "",
-        said.hint ? h("span", { class: "wbd-hint" }, ` ${visible(said.hint)}`) : "",
+        said.hint ? h("span", { class: "wbd-hint" }, ` `, ...prose(said.hint)) : "",
       ),
       ...(copy ? [copy] : []),
       ...(said.level === "busy" ? [h("span", { class: "wb-pulse", "aria-hidden": "true" })] : [iconButton("close", "Dismiss notice", () => this.panel.send({ t: "dismiss" }))]),

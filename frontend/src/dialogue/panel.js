@@ -166,6 +166,7 @@ export class DialogueView extends LiveView {
       for (const turn of state.turns) if (isStreaming(turn)) Object.assign(turn, { reason: "interrupted", phase: null });
       state.busy = null;
       this.stopping = null;
+      for (const lane of state.lanes) if (lane.status.phase !== "done" && lane.status.phase !== "idle") lane.status = { phase: "done", detail: "interrupted" };
       if (state.run) {
         Object.assign(state.run, { state: "done", active: false, reason: "the kernel is gone" });
         this.lanes.update(state);

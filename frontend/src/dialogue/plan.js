@@ -1,6 +1,6 @@
 /** What the dialogue does to memory, foreseen beside measured; and what keeps it from beginning. */
-import { visible } from "../text.js";
-import { h, icon, setText, show, textButton } from "../view/dom.js";
+import { sentence, visible } from "../text.js";
+import { h, icon, prose, setText, show, textButton } from "../view/dom.js";
 import { planWords } from "./words.js";
 
 /** One line that opens to a table of the memory advisor's figures. */
@@ -56,8 +56,8 @@ export class ProblemBox {
       ? textButton("Make room and load", () => this.on.swap(), { class: "wb-retry wb-write wb-primary" })
       : textButton(begun ? "Retry" : "Check again", () => this.on.again(), { class: "wb-retry wb-write" });
     this.el.replaceChildren(
-      h("div", {}, h("strong", {}, begun ? "The dialogue cannot go on. " : "The dialogue cannot begin. "), visible(problem.text)),
-      problem.hint ? h("div", { class: "wb-note" }, visible(problem.hint)) : "",
+      h("div", {}, h("strong", {}, begun ? "The dialogue cannot go on. " : "The dialogue cannot begin. "), sentence(problem.text)),
+      problem.hint ? h("div", { class: "wb-note" }, ...prose(problem.hint)) : "",
       again,
     );
   }

@@ -27,7 +27,8 @@ export function runWords(run, speaking = []) {
     paused: ["Paused", [run.reason, progress].filter(Boolean).join(" · ")],
     waiting: ["Waits for you", [run.reason, progress].filter(Boolean).join(" · ")],
     failed: ["Failed", run.reason],
-    done: ["Ended", [run.reason, progress].filter(Boolean).join(" · ")],
+    // That all turns were taken is the reason already.
+    done: ["Ended", [run.reason, run.taken === run.limit && run.reason ? "" : progress].filter(Boolean).join(" · ")],
   };
   return words[run.state] ?? [run.state, run.reason];
 }

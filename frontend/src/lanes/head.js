@@ -1,8 +1,9 @@
 /** The head of a lane: who it is, the model, and what the model does now with its figures. */
 import { isStreaming } from "../protocol.js";
-import { count, rate, seconds, visible } from "../text.js";
+import { visible } from "../text.js";
 import { h, setText, show } from "../view/dom.js";
 import { REASONS } from "../view/ending.js";
+import { paceFacts } from "../view/figures.js";
 import { factsOf, wordOf } from "../view/phase.js";
 
 /** One head; `tools` are buttons a panel adds. */
@@ -71,12 +72,8 @@ export class LaneHead {
 /** A lane at rest: the word, and the figures of its last answer. */
 export function restWords({ phase, detail, tps, tok, ttft }) {
   if (phase !== "done") return [phase === "idle" || !phase ? "Not asked yet" : "Waiting", ""];
-  const ended = { stop: "Done", skipped: "Skipped", ...mapped() }[detail] ?? `Failed: ${detail}`;
-  const facts = [];
-  if (typeof tps === "number") facts.push(`${rate(tps)} tokens/s`);
-  if (typeof tok === "number") facts.push(`${count(tok)} tokens`);
-  if (typeof ttft === "number") facts.push(`first after ${seconds(ttft)}`);
-  return [ended, facts.join(" · ")];
+  const ended = { stop: "Done", skipped: "Skipped", ...mapped() }[detail] ?? "Failed";
+  return [ended, paceFacts(tps, tok, ttft).join(" · ")];
 }
 
 function mapped() {

@@ -1,6 +1,6 @@
 /** The models, in groups by backend; rows stay where they are when they change. */
 import { visible } from "../text.js";
-import { h, setText, show, textButton } from "../view/dom.js";
+import { h, prose, setText, show, textButton } from "../view/dom.js";
 import { isResident, Row } from "./row.js";
 import { MODES, short } from "./words.js";
 
@@ -211,7 +211,7 @@ class Group {
           h("strong", {}, "Unreachable: "),
           visible((backend.error ?? "it does not answer").replace(/\.$/, "")),
           ".",
-          backend.hint && h("span", { class: "wbm-hint" }, ` ${visible(backend.hint)}`),
+          backend.hint && h("span", { class: "wbm-hint" }, ` `, ...prose(backend.hint)),
         ),
         textButton(`Try ${visible(this.name)} again`, () => this.panel.send({ t: "refresh" }), { text: "Try again" }),
       );

@@ -2,7 +2,7 @@
 import { Link } from "../link.js";
 import { visible } from "../text.js";
 import { Announcer } from "../view/announce.js";
-import { h, icon, show, textButton } from "../view/dom.js";
+import { h, icon, prose, show, textButton } from "../view/dom.js";
 import { openOnly } from "../view/drawer.js";
 import { NoticeBar } from "../view/notice.js";
 import { Silence } from "../view/silence.js";
@@ -172,7 +172,7 @@ export class PanelView {
     show(this.warning, Boolean(warning));
     if (!warning) return;
     const { text, hint } = warningText(warning);
-    this.warning.replaceChildren(icon("warn"), h("div", {}, h("strong", {}, text), h("span", { class: "wbm-hint" }, ` ${visible(hint)}`)));
+    this.warning.replaceChildren(icon("warn"), h("div", {}, h("strong", {}, text), h("span", { class: "wbm-hint" }, ` `, ...prose(hint))));
   }
 
   /** What a drawer says stands there while it is open, else above the models. */

@@ -1,6 +1,6 @@
 /** What stands below a row: a question, or how the last action ended. */
 import { memory, visible } from "../text.js";
-import { h, iconButton, setText, textButton } from "../view/dom.js";
+import { h, iconButton, prose, setText, textButton } from "../view/dom.js";
 import { swatch } from "./swatch.js";
 import { about, names, noteText, short } from "./words.js";
 
@@ -55,7 +55,7 @@ export class Strip {
         "div",
         {},
         h("span", {}, visible(noteText(note))),
-        note.hint && h("span", { class: "wbm-hint" }, ` ${visible(note.hint)}`),
+        note.hint && h("span", { class: "wbm-hint" }, ` `, ...prose(note.hint)),
       ),
       iconButton("close", `Dismiss note on ${visible(short(this.row.row.name))}`, () => this.row.send("dismiss")),
     );

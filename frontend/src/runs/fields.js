@@ -1,6 +1,6 @@
 /** A field for each type of parameter, with its help and its error beside it. */
 import { visible } from "../text.js";
-import { h, setText, show } from "../view/dom.js";
+import { h, prose, show } from "../view/dom.js";
 
 let made = 0;
 
@@ -25,7 +25,7 @@ export function makeField(field) {
     el,
     fail(found) {
       show(error, Boolean(found));
-      setText(error, found ? visible([found.text, found.hint].filter(Boolean).join(" ")) : "");
+      error.replaceChildren(...prose(found ? [found.text, found.hint].filter(Boolean).join(" ") : ""));
       if (found) control.input.setAttribute("aria-invalid", "true");
       else control.input.removeAttribute("aria-invalid");
     },

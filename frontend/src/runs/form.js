@@ -1,6 +1,6 @@
 /** Starting a run: choose a plan, fill in its parameters. */
 import { visible } from "../text.js";
-import { h, iconButton, setText, show, textButton } from "../view/dom.js";
+import { h, iconButton, prose, setText, show, textButton } from "../view/dom.js";
 import { makeField } from "./fields.js";
 import { planCards } from "./plans.js";
 
@@ -91,10 +91,10 @@ export class FormPage {
     if (this.error.dataset.state === state) return;
     this.error.dataset.state = state;
     if (!form?.text) return;
-    const problems = (form.problems ?? []).map(({ line, text, hint }) => h("li", {}, line ? h("strong", {}, `line ${line}: `) : "", visible(text), hint ? h("span", { class: "wbr-hint" }, ` ${visible(hint)}`) : ""));
+    const problems = (form.problems ?? []).map(({ line, text, hint }) => h("li", {}, line ? h("strong", {}, `line ${line}: `) : "", ...prose(text), hint ? h("span", { class: "wbr-hint" }, " ", ...prose(hint)) : ""));
     this.error.replaceChildren(
-      h("strong", {}, visible(form.text)),
-      ...(form.hint ? [h("p", { class: "wbr-hint" }, visible(form.hint))] : []),
+      h("strong", {}, ...prose(form.text)),
+      ...(form.hint ? [h("p", { class: "wbr-hint" }, ...prose(form.hint))] : []),
       ...(problems.length ? [h("ul", {}, ...problems)] : []),
       ...(form.state === "broken" ? [h("code", { class: "wbr-path" }, visible(form.path))] : []),
     );

@@ -6,7 +6,7 @@ import { Store } from "../models/store.js";
 import { PlotlyLibrary } from "../plotly.js";
 import { visible } from "../text.js";
 import { Announcer } from "../view/announce.js";
-import { h, icon, show } from "../view/dom.js";
+import { h, icon, prose, show } from "../view/dom.js";
 import { Silence } from "../view/silence.js";
 import { FormPage } from "./form.js";
 import { handleKeys } from "./keys.js";
@@ -194,7 +194,7 @@ export class RunsView {
         h("strong", {}, "The runs cannot be read. "),
         h("code", { class: "wbr-path" }, visible(store.folder)),
         `: ${visible(store.text)}`,
-        h("span", { class: "wbr-hint" }, ` ${visible(rest)}`),
+        h("span", { class: "wbr-hint" }, ` `, ...prose(rest)),
       ),
     );
   }

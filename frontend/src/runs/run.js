@@ -1,12 +1,12 @@
 /** One run: what it is at, what it asks, its steps as a graph or in time, and what can be done. */
 import { visible } from "../text.js";
-import { copyText, flash, h, icon, iconButton, setText, show, textButton } from "../view/dom.js";
+import { copyText, flash, h, icon, iconButton, prose, setText, show, textButton } from "../view/dom.js";
 import { Asks } from "./ask.js";
 import { Facts } from "./facts.js";
 import { stateGlyph } from "./glyphs.js";
 import { Graph } from "./graph.js";
 import { Timeline } from "./gantt.js";
-import { canResume, isActive, moment, RUNS, stateOf, ticking, time, took } from "./words.js";
+import { canResume, errorWords, isActive, moment, RUNS, stateOf, ticking, time, took } from "./words.js";
 
 const VIEWS = { graph: "Graph", time: "Timeline" };
 const ACTS = { cancel: "stopping …", resume: "starting …" };
@@ -121,9 +121,9 @@ export class RunPage {
     if (this.error.dataset.state === state || !row.error) return;
     this.error.dataset.state = state;
     this.error.replaceChildren(
-      h("strong", {}, visible(row.error.type ?? "Error")),
-      h("p", {}, visible(row.error.message)),
-      row.error.hint ? h("p", { class: "wbr-hint" }, visible(row.error.hint)) : "",
+      h("strong", {}, errorWords(row.error.type)),
+      h("p", {}, ...prose(row.error.message)),
+      row.error.hint ? h("p", { class: "wbr-hint" }, ...prose(row.error.hint)) : "",
     );
   }
 

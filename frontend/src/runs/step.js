@@ -1,12 +1,12 @@
 /** One step: what it was given and gave, what it asked of models and of people, and what went wrong. */
 import { count, visible } from "../text.js";
-import { h, show } from "../view/dom.js";
+import { h, prose, show } from "../view/dom.js";
 import { Drawer } from "../view/drawer.js";
 import { answerLine, AskCard } from "./ask.js";
 import { pairs } from "./facts.js";
 import { stateGlyph } from "./glyphs.js";
 import { Figures, preview, size } from "./output.js";
-import { items, moment, stateOf, STEPS, stepTime, time } from "./words.js";
+import { errorWords, items, moment, stateOf, STEPS, stepTime, time } from "./words.js";
 
 const ITEMS_LISTED = 400;
 
@@ -89,7 +89,7 @@ export class StepDrawer extends Drawer {
     this.head.replaceChildren(
       h("h3", {}, visible(node.title || node.id)),
       h("div", { class: "wbr-step-line" }, h("span", { class: "wbr-chip", "data-kind": kind }, stateGlyph(state.status), h("span", {}, word)), h("span", { class: "wbr-hint" }, visible(line.join(" · ")))),
-      ...[reason || tells, state.summary].filter(Boolean).map((text) => h("p", { class: "wbr-tells" }, visible(text))),
+      ...[reason || tells, state.summary].filter(Boolean).map((text) => h("p", { class: "wbr-tells" }, ...prose(text))),
     );
   }
 
@@ -143,9 +143,9 @@ function error(found) {
   return h(
     "div",
     { class: "wbr-error", role: "note", "aria-label": "Error" },
-    h("strong", {}, visible(found.type ?? "Error")),
-    h("p", {}, visible(found.message)),
-    found.hint ? h("p", { class: "wbr-hint" }, visible(found.hint)) : null,
+    h("strong", {}, errorWords(found.type)),
+    h("p", {}, ...prose(found.message)),
+    found.hint ? h("p", { class: "wbr-hint" }, ...prose(found.hint)) : null,
   );
 }
 
@@ -215,7 +215,7 @@ function attempts(all, now) {
         "li",
         {},
         h("span", { class: "wbr-attempt" }, stateGlyph(attempt.status), ` Attempt ${attempt.n}: ${word}, ${time(seconds)}`, h("span", { class: "wbr-hint" }, ` ${moment(attempt.at, now)}`)),
-        attempt.error ? h("p", { class: "wbr-hint" }, visible(attempt.error.message)) : null,
+        attempt.error ? h("p", { class: "wbr-hint" }, ...prose(attempt.error.message)) : null,
       );
     }),
   );

@@ -82,10 +82,10 @@ export function badge(rows) {
 /** Seconds for people: `0.42 s`, `3 min 5 s`, `2 h 4 min`, `3 d 2 h`. */
 export function time(value) {
   if (value === null || value === undefined) return "–";
-  if (value > 0 && value < 0.005) return "<0.01 s";
   if (value < 3600) return spoken(Math.max(0, value));
-  if (value < DAY_S) return `${Math.floor(value / 3600)} h ${Math.floor((value % 3600) / 60)} min`;
-  return `${Math.floor(value / DAY_S)} d ${Math.floor((value % DAY_S) / 3600)} h`;
+  const [whole, big, rest, small] = value < DAY_S ? [3600, "h", 60, "min"] : [DAY_S, "d", 3600, "h"];
+  const left = Math.floor((value % whole) / rest);
+  return `${Math.floor(value / whole)} ${big}${left ? ` ${left} ${small}` : ""}`;
 }
 
 /** Time that goes on, without hundredths that nobody can read. */
@@ -117,9 +117,9 @@ export function took(row, now) {
 
 /** What a run does now, for its row. */
 export function doing(row) {
-  if (row.asks.length) return `Your answer is needed at ${row.asks.map(visible).join(", ")}`;
+  if (row.asks.length) return `Your answer is needed at ${row.asks.length > 1 ? "steps" : "step"} ${row.asks.map(visible).join(", ")}`;
   if (row.status === "waiting") return "Answered; it goes on when it is resumed";
-  if (row.error && ["failed", "broken"].includes(row.status)) return visible(row.error.message);
+  if (row.error && ["failed", "broken"].includes(row.status)) return visible(row.error.message).replaceAll("`", "");
   if (row.status === "lost") return "Its process is gone";
   if (!isActive(row) || !row.active.length) return "";
   const [first] = row.active;
@@ -159,6 +159,12 @@ export function stepName(node, step, now) {
   const { word } = stateOf(STEPS, step.status);
   const needs = node.needs.length ? `needs ${node.needs.join(", ")}` : "";
   return [node.title, node.id, node.kind, word, items(step), stepTime(step, now), step.reason, needs].filter(Boolean).map(visible).join(", ");
+}
+
+/** What went wrong, in words: `StepFailed` as `Step failed`, `HTTPStatusError` as `HTTP status error`. */
+export function errorWords(type) {
+  const words = visible(type || "Error").split(/(?<=[a-z\d])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])/);
+  return words.map((word, at) => (at && !/^[A-Z]{2}/.test(word) ? word.toLowerCase() : word)).join(" ");
 }
 
 /** The short form of an id: its end differs between runs of one moment. */

@@ -1,5 +1,7 @@
 /** Small helpers to make elements; text enters by textContent only. */
 
+import { visible } from "../text.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 const ICONS = {
   menu: "M4 6h16M4 12h16M4 18h10",
@@ -55,6 +57,13 @@ export function h(tag, props = {}, ...children) {
   }
   el.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
   return el;
+}
+
+/** What a message says, safe to show: what stands between backticks is code. */
+export function prose(text) {
+  return visible(text)
+    .split(/`([^`\n]+)`/)
+    .map((part, at) => (at % 2 ? h("code", {}, part) : part));
 }
 
 /** Make an icon; it says nothing to a screen reader. */

@@ -57,7 +57,7 @@ export class Drawer {
     if (!this.el.contains(document.activeElement)) this.from = document.activeElement;
     show(this.el, true);
     this.markDoors();
-    this.el.querySelector("input, textarea, select")?.focus();
+    this.el.querySelector(":is(input, textarea, select):enabled")?.focus();
   }
 
   /** Close it; says whether it was open. */

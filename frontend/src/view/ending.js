@@ -1,6 +1,6 @@
 /** How an answer ended when it did not end by itself: a reason, or an error with what to do about it. */
-import { bytes, seconds, shortName, visible } from "../text.js";
-import { h, setText, show, textButton } from "./dom.js";
+import { bytes, sentence, seconds, shortName, visible } from "../text.js";
+import { h, prose, setText, show, textButton } from "./dom.js";
 
 export const REASONS = {
   length: "Ended at the token limit.",
@@ -42,7 +42,7 @@ export class Ending {
         })
       : textButton("Retry", () => this.on.retry(), { class: "wb-retry wb-write" });
     this.error.replaceChildren(
-      h("div", {}, h("strong", {}, headOf(turn)), visible(turn.error.text ?? "")),
+      h("div", {}, h("strong", {}, headOf(turn)), sentence(turn.error.text ?? "")),
       noteOf(turn.error),
       again,
     );
@@ -73,8 +73,8 @@ function swapWords({ evict = [], model }) {
 
 /** What to do next; of a swap what it costs. */
 function noteOf({ hint, plan }) {
-  const facts = plan ? swapFacts(plan) : visible(hint ?? "");
-  return facts ? h("div", { class: "wb-note" }, facts) : "";
+  const facts = plan ? swapFacts(plan) : (hint ?? "");
+  return facts ? h("div", { class: "wb-note" }, ...prose(facts)) : "";
 }
 
 function swapFacts({ evict = [], needed_bytes: needed, free_bytes: free, estimated_s: wait }) {
@@ -86,5 +86,5 @@ function swapFacts({ evict = [], needed_bytes: needed, free_bytes: free, estimat
     facts.push(`${shortName(model)} leaves${detail ? ` (${detail})` : ""}`);
   }
   if (wait) facts.push(`takes about ${seconds(wait)}`);
-  return visible(facts.join(" · "));
+  return facts.join(" · ");
 }

@@ -21,10 +21,7 @@ export class Figures {
   /** @param {object|null} fig @param {number|null} limit Context of the next answer, where the figures have none. */
   update(fig, limit) {
     const known = fig ?? {};
-    const facts = [];
-    if (isNumber(known.tokens_s)) facts.push(`${rate(known.tokens_s)} tokens/s`);
-    if (isNumber(known.tokens)) facts.push(`${count(known.tokens)} tokens`);
-    if (isNumber(known.ttft_s)) facts.push(`first after ${seconds(known.ttft_s)}`);
+    const facts = paceFacts(known.tokens_s, known.tokens, known.ttft_s);
     if (isNumber(known.load_s) && known.load_s >= 0.1) facts.push(`load ${seconds(known.load_s)}`);
     setText(this.text, facts.join(" · "));
     this.text.title = detail(known);
@@ -43,6 +40,15 @@ export class Figures {
     this.ctx.title = words;
     setText(this.used, `${Math.round(share * 100)} % context`);
   }
+}
+
+/** Pace, tokens and time to the first one, as far as they are known; `about` marks an estimate. */
+export function paceFacts(tps, tok, ttft, about = "") {
+  const facts = [];
+  if (isNumber(tps)) facts.push(`${about}${rate(tps)} tokens/s`);
+  if (isNumber(tok)) facts.push(`${count(tok)} ${tok === 1 ? "token" : "tokens"}`);
+  if (isNumber(ttft)) facts.push(`first after ${seconds(ttft)}`);
+  return facts;
 }
 
 function isNumber(value) {

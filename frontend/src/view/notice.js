@@ -1,5 +1,5 @@
 /** What the kernel has to say, above the messages, until dismissed or replaced. */
-import { h, iconButton, show } from "./dom.js";
+import { h, iconButton, prose, show } from "./dom.js";
 
 /** A bar with one notice. */
 export class NoticeBar {
@@ -19,8 +19,8 @@ export class NoticeBar {
   show(level, text, hint = null) {
     this.el.dataset.level = level;
     this.el.setAttribute("role", level === "error" ? "alert" : "status");
-    this.text.textContent = text;
-    this.hint.textContent = hint ?? "";
+    this.text.replaceChildren(...prose(text));
+    this.hint.replaceChildren(...prose(hint ?? ""));
     show(this.hint, Boolean(hint));
     show(this.el, true);
   }

@@ -1,6 +1,7 @@
 /** One line below a streaming answer: what is going on, and how fast. */
-import { bytes, count, rate, seconds, shortName } from "../text.js";
+import { bytes, shortName } from "../text.js";
 import { h, setText, show } from "./dom.js";
+import { paceFacts } from "./figures.js";
 
 const WORDS = {
   queued: "Waiting in the queue",
@@ -72,14 +73,9 @@ export function wordOf(name, status) {
 
 /** The figures of what a model does: pace and tokens, or seconds and bytes. */
 export function factsOf(name, status, elapsed) {
+  if (name === "writing" || (name === "thinking" && status.tok))
+    return paceFacts(status.tps || null, status.tok || null, status.ttft, status.est ? "~" : "").join(" · ");
   const facts = [];
-  if (name === "writing" || (name === "thinking" && status.tok)) {
-    const about = status.est ? "~" : "";
-    if (status.tps) facts.push(`${about}${rate(status.tps)} tokens/s`);
-    if (status.tok) facts.push(`${count(status.tok)} tokens`);
-    if (typeof status.ttft === "number") facts.push(`first after ${seconds(status.ttft)}`);
-    return facts.join(" · ");
-  }
   const time = status.sec ?? elapsed;
   if (time >= 0.5) facts.push(`${time.toFixed(time < 10 ? 1 : 0)} s`);
   if (status.bytes) facts.push(bytes(status.bytes));

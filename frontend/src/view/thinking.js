@@ -47,7 +47,7 @@ export class Thinking {
     const time = this.took ?? (this.began === null ? null : (performance.now() - this.began) / 1000);
     setText(
       this.timer,
-      time === null ? "" : this.took === null ? `${Math.floor(time)} s` : `for ${seconds(time)}`,
+      time === null ? "" : this.took === null ? `${Math.floor(time)} s` : `for ${time < 0.1 ? "less than 0.1 s" : seconds(time)}`,
     );
   }
 
