@@ -198,7 +198,7 @@ async def work():
     finally:
         cleaned += 1
 
-for number in range(1, 501):
+for number in range(1, 201):
     try:
         get_portal().run(work())
     except KeyboardInterrupt:
@@ -210,7 +210,45 @@ print(cleaned)
 def test_an_interrupt_before_the_wait_cancels_too() -> None:
     """However early it falls, the coroutine has been cleaned up when it is raised."""
     done = run_python(_INTERRUPTED_AT_ONCE)
-    assert ("500\n", "") == (done.stdout, done.stderr)
+    assert ("200\n", "") == (done.stdout, done.stderr)
+
+
+_ANSWERS_INTERRUPTED_AT_ONCE = """
+import _thread, asyncio, contextlib, time
+from workbench.client.answers import Answering
+from workbench.portal import get_portal
+
+begun = ended = 0
+async def batches():
+    global begun, ended
+    begun += 1
+    try:
+        _thread.interrupt_main()
+        yield [1]
+        await asyncio.Event().wait()
+    finally:
+        ended += 1
+
+for number in range(200):
+    answering = Answering(get_portal(), batches())
+    try:
+        with contextlib.closing(answering.events()) as events:
+            for event in events:
+                pass
+    except KeyboardInterrupt:
+        pass
+    due = time.monotonic() + 10
+    while ended < begun:
+        assert time.monotonic() < due, (ended, begun, number)
+        time.sleep(0)
+print(begun == ended)
+"""
+
+
+def test_an_interrupt_before_the_first_event_ends_the_answer() -> None:
+    """However early it falls, what reads the stream ends, and the connection with it."""
+    done = run_python(_ANSWERS_INTERRUPTED_AT_ONCE)
+    assert ("True\n", "") == (done.stdout, done.stderr)
 
 
 def test_a_pending_coroutine_does_not_hold_the_process() -> None:
@@ -248,7 +286,7 @@ def test_relay_can_be_read_from_another_loop() -> None:
     relay: Relay[int] = Relay(high=10)
 
     async def produce() -> None:
-        for number in range(500):
+        for number in range(200):
             await relay.put([number])
         relay.close()
 

@@ -53,7 +53,8 @@ class PortalFuture(concurrent.futures.Future[T]):
             super().cancel()
             self.set_running_or_notify_cancel()
 
-    def _submit(self, coro: Coroutine[Any, Any, T]) -> None:
+    def begin(self, coro: Coroutine[Any, Any, T]) -> None:
+        """Run a coroutine; once."""
         self._coro = coro
         self._loop.call_soon_threadsafe(self._begin, coro)
 
@@ -114,10 +115,17 @@ class Portal:
         return self._thread is threading.current_thread()
 
     def start(self, coro: Coroutine[Any, Any, T]) -> PortalFuture[T]:
-        """Run a coroutine on the portal and return its future at once."""
-        future: PortalFuture[T] = PortalFuture(self.loop)
-        future._submit(coro)
+        """Run a coroutine on the portal and return its future at once.
+
+        A KeyboardInterrupt may fall before the caller has it; where that matters, take `future`.
+        """
+        future = self.future()
+        future.begin(coro)
         return future
+
+    def future(self) -> PortalFuture[Any]:
+        """Return a future for `begin`: whoever holds it before can cancel what runs."""
+        return PortalFuture(self.loop)
 
     def run(self, coro: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the portal, wait for it, and return its result.
@@ -130,9 +138,9 @@ class Portal:
         if self.here:
             coro.close()
             self.refuse_here()
-        future: PortalFuture[T] = PortalFuture(self.loop)
+        future: PortalFuture[T] = self.future()
         try:
-            future._submit(coro)
+            future.begin(coro)
             return self.wait(future)
         except KeyboardInterrupt:
             # It may have fallen just before the wait, which would have cancelled.

@@ -12,12 +12,14 @@ import httpx
 import nbformat
 import pytest
 
+import workbench
 from tests.client.conftest import PATIENT
 from tests.widgets.wire import Wire
 from workbench.chat.compare import Comparison
 from workbench.chat.compare_values import Contender, contenders
 from workbench.client.api import WorkbenchClient
 from workbench.client.values import ModelFit, ModelInfo
+from workbench.errors import ConfigError
 from workbench.portal import get_portal
 from workbench.testing import FakeModel, RecordedRequest, Reply, ScriptedOllama
 from workbench.widgets.compare import ComparePanel
@@ -427,6 +429,18 @@ def test_a_bare_comparison_is_shown_and_gone_on_with(
     view.ask("Two?")
     assert ["One?", "Two?"] == comparison.prompts
     end(panel)
+
+
+def test_a_panel_of_a_comparison_is_asked_for(ollama: ScriptedOllama) -> None:
+    """It is the one that the comparison has, with the comparison's own settings."""
+    with workbench.connect(ollama.url) as wb:
+        comparison = wb.compare(["a", "b"], "One?")
+        panel = wb.compare_panel(comparison)
+        assert comparison is panel.comparison
+        assert panel is wb.compare_panel(comparison)
+        with pytest.raises(ConfigError, match="has its own settings"):
+            wb.compare_panel(comparison, blind=True)
+        end(panel)
 
 
 def test_headless_is_a_table_without_a_widget(

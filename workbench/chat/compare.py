@@ -139,8 +139,8 @@ class Comparison(ComparisonRun):
         return one
 
     def __repr__(self) -> str:
-        names = ", ".join(self.names)
-        return f"<Comparison of {names}: {len(self.asked)} prompts, {self.state}>"
+        names, count = ", ".join(self.names), len(self.asked)
+        return f"<Comparison of {names}: {count} prompt{'' if count == 1 else 's'}, {self.state}>"
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         return bundle_of("comparison", self, repr, **kwargs)
@@ -292,6 +292,10 @@ class Comparison(ComparisonRun):
                 except KeyboardInterrupt:
                     self.stop(reason="interrupted")
             found = get_portal().wait(future, on_interrupt=lambda: self.stop(reason="interrupted"))
+        except KeyboardInterrupt:
+            # It may have fallen before the wait, which would have stopped it.
+            self.stop(reason="interrupted")
+            raise
         finally:
             unobserve()
         if show and relay is None:

@@ -184,8 +184,14 @@ class ComparisonRun:
             self._idle()
             self._stopped.clear()
             self.error = None
-            self._future = get_portal().start(self._run(cells))
-            return self._future
+            future = self._future = get_portal().future()
+            try:
+                future.begin(self._run(cells))
+            except KeyboardInterrupt:
+                if not future.cancel():  # it was not handed over
+                    self._future = None
+                raise
+            return future
 
     def _add(self, prompts: Sequence[tuple[Message, ...]]) -> list[Answer]:
         found: list[Answer] = []

@@ -315,8 +315,13 @@ class Dialogue(DialogueHistory):
             WorkbenchError: What a turn failed with, or what kept the first one from being taken.
         """
         self._portal.refuse_here()
-        self.start(turns=turns)
-        return self.wait(on_error=on_error)
+        try:
+            self.start(turns=turns)
+            return self.wait(on_error=on_error)
+        except KeyboardInterrupt:
+            # It may have fallen before the wait, which would have stopped it.
+            self._stop("interrupted", True)
+            raise
 
     async def arun(self, *, turns: int | None = None, on_error: OnError = "raise") -> Self:
         """Await what `run` returns, on any event loop; cancelling it stops the dialogue."""

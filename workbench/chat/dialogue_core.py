@@ -247,8 +247,14 @@ class Core:
         """Begin or go on in the background; from any thread."""
         if not isinstance(self.setup.order, str) or self.setup.order in ORDERS:
             self.ending, self.error, self.pausing = None, None, False
-            self.future = get_portal().start(self._run())
-            return self.future
+            future = self.future = get_portal().future()
+            try:
+                future.begin(self._run())
+            except KeyboardInterrupt:
+                if not future.cancel():  # it was not handed over
+                    self.future = None
+                raise
+            return future
         raise ConfigError(
             f"the order of this dialogue was a {self.setup.order}, which is not kept on disk.",
             key="order",

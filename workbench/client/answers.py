@@ -48,8 +48,9 @@ class Answering(Generic[T]):
 
     def events(self) -> Generator[T, None, None]:
         """Yield the events; leaving the loop closes the connection."""
-        future = self._portal.start(self._pump())
+        future = self._portal.future()
         try:
+            future.begin(self._pump())
             while events := self._relay.take():
                 yield from events
             self._portal.wait(future)
@@ -58,8 +59,9 @@ class Answering(Generic[T]):
 
     async def aevents(self) -> AsyncIterator[T]:
         """Yield the events on any event loop."""
-        future = self._portal.start(self._pump())
+        future = self._portal.future()
         try:
+            future.begin(self._pump())
             while events := await self._relay.atake():
                 for event in events:
                     yield event

@@ -9,6 +9,7 @@ from weakref import ReferenceType, WeakKeyDictionary, ref
 
 from workbench.client.api import WorkbenchClient
 from workbench.config import Config
+from workbench.errors import ConfigError
 from workbench.messages import GenerateConfig
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class ComparePanelCalls:
 
     def compare_panel(
         self,
-        models: str | Iterable[str | Mapping[str, Any] | Contender] = (),
+        models: str | Comparison | Iterable[str | Mapping[str, Any] | Contender] = (),
         *,
         system: str | None = None,
         options: Mapping[str, Any] | None = None,
@@ -62,7 +63,8 @@ class ComparePanelCalls:
         """Show in the notebook what several models answer, side by side, with votes and a ranking.
 
         Args:
-            models: As of `compare`; without any, two models are proposed.
+            models: As of `compare`, or a comparison, which has its own settings; without any, two
+                models are proposed.
             system: The system prompt of all.
             options: Options of Ollama's API for all; also by keyword.
             think: Whether or how hard to think.
@@ -74,11 +76,22 @@ class ComparePanelCalls:
             **more_options: Laid over `options`.
 
         Raises:
-            ConfigError: When an option is unknown, or two sides have one name.
+            ConfigError: When an option is unknown, two sides have one name, or a comparison is
+                given other settings.
         """
+        from workbench.chat.compare import Comparison
         from workbench.chat.compare_values import contenders
         from workbench.widgets.compare import ComparePanel
 
+        if isinstance(models, Comparison):
+            given = (system, options, more_options, think, blind, voter)
+            if any(given) or order_seed is not None or schedule != "memory":
+                raise ConfigError(
+                    "A comparison has its own settings.",
+                    key="models",
+                    hint="Give the models' names in its place, or the comparison alone.",
+                )
+            return comparison_panel_of(models)
         config = GenerateConfig(options={**(options or {}), **more_options}, think=think)
         listed = [models] if isinstance(models, str) else models
         return ComparePanel(
