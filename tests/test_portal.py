@@ -286,7 +286,7 @@ def test_relay_can_be_read_from_another_loop() -> None:
     relay: Relay[int] = Relay(high=10)
 
     async def produce() -> None:
-        for number in range(200):
+        for number in range(500):
             await relay.put([number])
         relay.close()
 

