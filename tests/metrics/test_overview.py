@@ -41,7 +41,7 @@ def test_the_headline_is_what_sql_says(week: Metrics) -> None:
         "SELECT count(*) AS n, quantile_cont(duration, 0.95) FILTER (status = 'ok' AND NOT cold) "
         "AS p95, sum(gen_ai_usage_output_tokens) / sum(ollama_eval_duration) AS rate, "
         "avg((status = 'error')::INT) AS failed FROM requests "
-        "WHERE gen_ai_response_model = 'gemma3:12b'"
+        "WHERE gen_ai_request_model = 'gemma3:12b'"
     ).iloc[0]
     assert row["n"] == now.requests
     measured = (now.p95_s, now.tokens_per_s, now.error_share)

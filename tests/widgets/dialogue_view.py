@@ -13,7 +13,7 @@ from workbench.portal import get_portal
 from workbench.widgets.dialogue import DialoguePanel
 
 WAIT_S = 30.0
-_UNKNOWN = "404 page not found"
+_UNKNOWN = "nothing that a workbench server says"
 
 
 class ViewOfDialogue(DialoguePanel):

@@ -455,6 +455,7 @@ def progress(line: Any) -> str | None:
     seconds = line.get("seconds")
     took = f" in {format_seconds(seconds)}" if seconds is not None else ""
     summary = f": {line['summary']}" if line.get("summary") else ""
+    cached = f", {line['cached']} from the cache" if line.get("cached") else ""
     error = line.get("error") or {}
     again = f"; again in {line['retry_in_s']:g} s" if line.get("retry_in_s") is not None else ""
     told = {
@@ -468,7 +469,7 @@ def progress(line: Any) -> str | None:
         "step_failed": f"{name}: failed{took}: {error.get('message')}{again}",
         "step_cancelled": f"{name}: cancelled",
         "step_answered": f"{name}: {'yes' if line.get('yes') else 'no'}, said {line.get('who')}",
-        "step_progress": f"{name}: {line.get('done')} of {line.get('total')}",
+        "step_progress": f"{name}: {line.get('done')} of {line.get('total')}{cached}",
     }
     if event == "step_waiting":
         return f"{name}: asks\n{_question(line)}"

@@ -14,7 +14,7 @@ moves back.  Step events have `step`, `attempt` (from 1), and `item` (index, for
 | run_finished | status (done, failed, cancelled, waiting), error {type, message, hint} or null |
 | step_started | key, total (items of a `foreach`, on the step itself), model |
 | step_phase | phase (queued, loading, writing ...), detail, seconds |
-| step_progress | done, total, errors: items of a `foreach` |
+| step_progress | done, total, errors, cached: items of a `foreach` |
 | step_failed | error {type, message, hint}, final, retry_in_s, seconds |
 | step_committed | key, seconds, outputs {name: {sha256, type, bytes, rows}}, requests, summary |
 | step_cached | key, outputs, from_run |

@@ -191,7 +191,9 @@ class Foreach:
 
     def _progress(self) -> None:
         errors = sum(1 for found in self.outcomes.values() if not found.good)
-        facts = {"done": len(self.outcomes), "total": len(self.units), "errors": errors}
+        cached = sum(1 for found in self.outcomes.values() if found.status == "cached")
+        facts = {"done": len(self.outcomes), "total": len(self.units)}
+        facts |= {"errors": errors, "cached": cached}
         self.whole.write("step_progress", **facts)
 
     def _failed(self, index: int, number: int, seconds: float) -> Outcome:
@@ -216,10 +218,7 @@ class Foreach:
         errors = values["errors"] = sum(1 for found in ordered if not found.good)
         facts = save_outputs(folder, types, values)
         count = len(self.units)
-        cached = sum(1 for found in ordered if found.status == "cached")
-        told = [f"{count} item{'' if count == 1 else 's'}"]
-        told += [f"{cached} from the cache"] if cached else []
-        told += [f"{errors} failed"] if errors else []
+        summary = f"{count} item{'' if count == 1 else 's'}"
         file = StepFile(
             step=self.step.id,
             key=self.whole.key,
@@ -229,7 +228,7 @@ class Foreach:
             seconds=seconds,
             started=started,
             ended=rfc3339(utc_now()),
-            summary=", ".join(told),
+            summary=f"{summary}, {errors} failed" if errors else summary,
             replayable=all(found.file.replayable for found in ordered if found.file),
         )
         self.whole.publish(folder, file)

@@ -11,6 +11,7 @@ import pytest
 
 from tests.plans.runs.conftest import Here, counted, events, state, until
 from tests.plans.runs.work import plan_of, work
+from workbench.cli.runs import progress
 from workbench.errors import PlanError, StepFailed
 from workbench.plans.approvals import Given, answer_question, given_path
 from workbench.plans.artifacts import read_step
@@ -219,7 +220,7 @@ def test_the_cache_stands_for_what_is_repeatable(here: Here, log: Path) -> None:
     expected = {"a": "cached", "b": "done", "c": "done", "d": "done"}
     assert expected == second.statuses()
     assert {"a": 1, "b": 2, "c": 2, "d[0]": 1, "d[1]": 1} == counted(log)
-    assert "2 items, 2 from the cache" == events(second, "step_committed")[-1]["summary"]
+    assert "d: 2 of 2, 2 from the cache" == progress(events(second, "step_progress")[-1])
     here.settled(plan, cache=False)
     assert 2 == counted(log)["a"]
 
