@@ -102,14 +102,7 @@ class DialogueCalls:
             ConversationLocked: When another process writes it.
             StoreError: When there is none of that id, or the disk refuses.
         """
-        from workbench.chat.dialogue import Dialogue
-        from workbench.chat.dialogue_log import rename_dialogue
-
-        held = Dialogue.held(dialogue_id, self.config.data_dir)
-        if held is not None:
-            held.rename(title)
-        else:
-            rename_dialogue(self.config.data_dir, dialogue_id, title)
+        rename_stored(self.config.data_dir, dialogue_id, title)
 
     def delete_dialogue(self, dialogue_id: str) -> None:
         """Remove a dialogue for good; one that is open in this process is closed first.
@@ -118,13 +111,7 @@ class DialogueCalls:
             ConversationLocked: When another process writes it.
             StoreError: When there is none of that id.
         """
-        from workbench.chat.dialogue import Dialogue
-        from workbench.chat.dialogue_log import delete_dialogue
-
-        held = Dialogue.held(dialogue_id, self.config.data_dir)
-        if held is not None:
-            held.close()
-        delete_dialogue(self.config.data_dir, dialogue_id)
+        delete_stored(self.config.data_dir, dialogue_id)
 
     def replay(self, transcript: DialogueTranscript | Mapping[str, Any] | str | Path) -> Replay:
         """Ask every turn of a dialogue's transcript again, and say where the first one differs.
@@ -135,3 +122,26 @@ class DialogueCalls:
         from workbench.chat.dialogue import Dialogue
 
         return Dialogue.replay(transcript, self.client)
+
+
+def rename_stored(data_dir: Path, dialogue_id: str, title: str) -> None:
+    """Do what `DialogueCalls.rename_dialogue` does, in a data folder."""
+    from workbench.chat.dialogue import Dialogue
+    from workbench.chat.dialogue_log import rename_dialogue
+
+    held = Dialogue.held(dialogue_id, data_dir)
+    if held is not None:
+        held.rename(title)
+    else:
+        rename_dialogue(data_dir, dialogue_id, title)
+
+
+def delete_stored(data_dir: Path, dialogue_id: str) -> None:
+    """Do what `DialogueCalls.delete_dialogue` does, in a data folder."""
+    from workbench.chat.dialogue import Dialogue
+    from workbench.chat.dialogue_log import delete_dialogue
+
+    held = Dialogue.held(dialogue_id, data_dir)
+    if held is not None:
+        held.close()
+    delete_dialogue(data_dir, dialogue_id)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.chat.dialogue import Dialogue
-from workbench.chat.dialogue_log import delete_dialogue, list_dialogues, rename_dialogue
+from workbench.chat.dialogue_calls import delete_stored, rename_stored
+from workbench.chat.dialogue_log import list_dialogues
 from workbench.errors import ConfigError, ConversationLocked
 from workbench.units import rfc3339
 from workbench.widgets.dialogue_draft import make
@@ -188,20 +189,13 @@ class DialogueActions:
     async def rename(self, message: Message, _: bytes) -> None:
         """Give a dialogue on disk a title."""
         wanted, text = str(message["id"]), str(message["title"]).strip()
-        held = Dialogue.held(wanted, self._folder)
-        if held is not None:
-            held.rename(text)
-        else:
-            await asyncio.to_thread(rename_dialogue, self._folder, wanted, text)
+        await asyncio.to_thread(rename_stored, self._folder, wanted, text)
         await self.stored(message, b"")
 
     async def remove(self, message: Message, _: bytes) -> None:
         """Delete a dialogue on disk; the one that is shown makes room for the set-up."""
         panel, wanted = self._panel, str(message["id"])
-        held = Dialogue.held(wanted, self._folder)
-        if held is not None:
-            await asyncio.to_thread(held.close)
-        await asyncio.to_thread(delete_dialogue, self._folder, wanted)
+        await asyncio.to_thread(delete_stored, self._folder, wanted)
         if panel.dialogue is not None and panel.dialogue.id == wanted:
             panel.show(None)
         await self.stored(message, b"")
