@@ -14,8 +14,6 @@ import tempfile
 import time
 import weakref
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from workbench.locks import FileLock, is_locked
 
@@ -48,17 +46,6 @@ class ScratchFolder:
         What was forgotten is closed with its object, at the latest when the process ends in order.
         """
         self._remove()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _remove(path: Path, lock: FileLock, pid: int) -> None:

@@ -8,6 +8,7 @@ short-lived process of its own: `python -P -m workbench.metrics.compact FOLDER`.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import time
@@ -112,7 +113,7 @@ def compact(
     try:
         if not lock.acquire(wait=wait):
             return None
-        with ScratchFolder("workbench-compact-") as spill:
+        with contextlib.closing(ScratchFolder("workbench-compact-")) as spill:
             return _Compaction(store, schema, grace_s, spill.path).run(retention_days or {})
     except (OSError, duckdb.Error) as exc:
         raise StoreError(f"The metrics in {store} could not be sealed: {exc}") from exc

@@ -220,7 +220,7 @@ def import_metrics(
         raise StoreError(f"{origin} is the store itself.")
     store.mkdir(parents=True, exist_ok=True)
     lock = FileLock(store / COMPACT_LOCK)
-    with lock, ScratchFolder("workbench-import-") as spill:
+    with lock, contextlib.closing(ScratchFolder("workbench-import-")) as spill:
         manifest = read_manifest(store)
         if not manifest.known and any(store.glob("*/*/*.parquet")):
             raise StoreError(f"{store} has no manifest.", hint="Make it anew: workbench clean.")
@@ -365,7 +365,7 @@ def _outside(column: Column, form: str) -> str:
 
 @contextlib.contextmanager
 def _reading(folder: Path, schema: Schema) -> Iterator[tuple[duckdb.DuckDBPyConnection, Views]]:
-    with ScratchFolder("workbench-export-") as spill:
+    with contextlib.closing(ScratchFolder("workbench-export-")) as spill:
         connection = duckdb.connect()
         try:
             for setting in (
